@@ -1,0 +1,808 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libkvmas: the memory half of a VMM. Guest memory is described as trees of regions, one root per
+ * address space; each space is rendered to a flat view, and a running KVM is kept in step with
+ * every space on its own (slot = as_id << 16 | id).
+ *
+ * Rules that hold for every function, unless its comment says otherwise:
+ *
+ * - It returns 0, or a positive count, or a negative errno; a result parameter named `ret` is
+ *   written on success only. doc/errors.md lists every errno and what it means here.
+ * - Failure changes nothing.
+ * - Addresses (gpa), sizes and offsets are in bytes. A public range is (start, size). The size
+ *   KVMAS_SIZE_MAX stands for 2^64.
+ * - It may be called from any thread. Functions that read or change the tree wait for the
+ *   object's transaction lock; what vCPU and I/O threads call (readers, views, exits, dirty
+ *   bitmaps) does not. doc/threads.md has the contract.
+ * - From inside a listener callback only the functions that say so may be called; what would
+ *   change the topology returns -EBUSY there. Device callbacks (struct kvmas_ops) may call
+ *   everything.
+ * - In a forked child every function that can return an errno returns -EIO, and the others do
+ *   nothing (KVM itself refuses a VM's ioctls from another process, virt/kvm/kvm_main.c).
+ * - Strings passed in are copied. A `get` borrows: what it returns lives as long as its object.
+ */
+#ifndef KVMAS_H
+#define KVMAS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The library is built with hidden visibility: what stands here is what it exports. */
+#pragma GCC visibility push(default)
+
+/* The version of this interface; kvmas_version() is that of the library that was linked. */
+#define KVMAS_VERSION_MAJOR 0
+#define KVMAS_VERSION_MINOR 1
+#define KVMAS_VERSION_PATCH 0
+
+/* As a size, 2^64 bytes. A region of 2^64 - 1 bytes cannot be made. */
+#define KVMAS_SIZE_MAX UINT64_MAX
+
+/*
+ * KVMAS_CONFIG(ram, .name = "ram", .size = 64 << 20): the address of a struct kvmas_ram_config
+ * with its struct_size and these members set, all others 0. The structs may grow; struct_size
+ * tells the library which members its caller knew: those beyond it count as 0, and one that the
+ * library does not know yet must be 0, else -EOPNOTSUPP. A struct_size of 0 is -EINVAL.
+ */
+#define KVMAS_CONFIG(noun, ...)                                                                    \
+	(&(const struct kvmas_##noun##_config){                                                    \
+		.struct_size = sizeof(struct kvmas_##noun##_config), __VA_ARGS__})
+
+struct kvmas;
+struct kvmas_ram;
+struct kvmas_region;
+struct kvmas_space;
+struct kvmas_view;
+struct kvmas_reader;
+struct kvmas_listener;
+struct kvmas_client;
+struct kvmas_kvm;
+struct kvmas_vcpu;
+struct kvm_run;
+
+/**
+ * Tell the version of the linked library.
+ *
+ * @return "MAJOR.MINOR.PATCH", static.
+ * Since: 0.1
+ */
+const char *kvmas_version(void);
+
+/* ------------------------------------------------------------------------------------------
+ * Object: the one thing from which all others hang. There is no global state: several objects
+ * live in a process and share no lock. Every other object holds a reference on its kvmas.
+ * ------------------------------------------------------------------------------------------ */
+
+/** Severity of a log message. Since: 0.1 */
+enum kvmas_log_level {
+	KVMAS_LOG_ERROR,
+	KVMAS_LOG_WARNING,
+	KVMAS_LOG_INFO,
+};
+
+/** How a kvmas is made. Since: 0.1 */
+struct kvmas_config {
+	size_t struct_size;
+	/*
+	 * The one function through which the library's own memory comes and goes (guest memory is
+	 * mapped, see RAM blocks): size 0 frees ptr, ptr NULL allocates, else resizes. NULL on
+	 * failure. Must be thread-safe. NULL: the C library's.
+	 */
+	void *(*realloc)(void *data, void *ptr, size_t size);
+	void *realloc_data;
+	/* Takes one line for people, without a newline. Must be thread-safe and call nothing of the
+	 * library. NULL: messages are dropped. */
+	void (*log)(void *data, enum kvmas_log_level level, const char *message);
+	void *log_data;
+	/* Caps on what one render may grow to; past them a commit returns -E2BIG. 0: 1048576 ranges
+	 * per view, 4194304 nodes visited per render. */
+	uint64_t max_ranges;
+	uint64_t max_nodes;
+};
+
+/**
+ * Make an object.
+ *
+ * @config: NULL for all defaults; else with its struct_size set by hand (KVMAS_CONFIG has no noun
+ *          for it).
+ * @return 0; -ENOMEM; -EINVAL for a struct_size of 0.
+ * Since: 0.1
+ */
+int kvmas_new(const struct kvmas_config *config, struct kvmas **ret);
+
+/** Take a reference. Since: 0.1 */
+struct kvmas *kvmas_ref(struct kvmas *kvmas);
+
+/**
+ * Drop a reference. With the last one every object that nobody holds any more ends, its
+ * destroy hook run; the kvmas itself lives until the last object made from it is gone. NULL is
+ * ignored.
+ * Since: 0.1
+ */
+void kvmas_unref(struct kvmas *kvmas);
+
+/**
+ * End the objects that nobody holds any more and run their destroy hooks. Commit does the same;
+ * call this where commits are rare.
+ *
+ * @return 0; -EBUSY inside a transaction or a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_reclaim(struct kvmas *kvmas);
+
+/**
+ * Print spaces, views and slots as text: for people, its format may change.
+ *
+ * @return 0; -EIO when the stream fails; -EBUSY in a listener callback.
+ * Since: 0.1
+ */
+int kvmas_dump(struct kvmas *kvmas, FILE *stream);
+
+/* ------------------------------------------------------------------------------------------
+ * Transactions: the only way topology changes. A mutator called outside begin ... commit is a
+ * transaction by itself, so that its own return value may be that of a commit.
+ *
+ * Commit renders, checks, moves KVM's slots, publishes the new views, then tells listeners: one
+ * commit for all spaces, all or nothing. Readers see the tree's last committed state only.
+ * ------------------------------------------------------------------------------------------ */
+
+/**
+ * Begin a transaction: waits while another thread has one open, and nests on the same thread.
+ *
+ * @return 0, and a commit or an abort is owed; -EBUSY in a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_begin(struct kvmas *kvmas);
+
+/**
+ * Commit: the outermost one makes the changes real, an inner one only ends its level. Whatever it
+ * returns, the level has ended, and on failure all is as it was before the outermost begin.
+ *
+ * @return 0; -ECANCELED if an inner level was aborted; -ENOMEM; -E2BIG past a cap of the
+ *         kvmas_config; -ENOSPC when KVM's slots do not suffice; what KVM refused an operation
+ *         with; -ENOTRECOVERABLE if KVM refused the undoing as well: the slots then differ from
+ *         the views, and every later commit tries again to bring them in step; -EINVAL without
+ *         begin.
+ * Since: 0.1
+ */
+int kvmas_commit(struct kvmas *kvmas);
+
+/**
+ * Abort: the outermost one undoes every change since its begin; an inner one makes the outermost
+ * commit undo them and return -ECANCELED.
+ *
+ * @return 0; -EINVAL without begin.
+ * Since: 0.1
+ */
+int kvmas_abort(struct kvmas *kvmas);
+
+/* ------------------------------------------------------------------------------------------
+ * RAM blocks: host memory behind RAM and ROM regions. A block may serve several kvmas objects
+ * and any number of regions; its pages' dirtiness is kept here, by page of the block, whatever
+ * slot or space a write came through.
+ * ------------------------------------------------------------------------------------------ */
+
+/** Where a RAM block's memory comes from. Since: 0.1 */
+enum kvmas_ram_source {
+	KVMAS_RAM_ANON,   /* private anonymous memory */
+	KVMAS_RAM_MEMFD,  /* a memfd of the library's, mapped shared: can be given to vhost-user */
+	KVMAS_RAM_FILE,   /* fd at fd_offset, mapped shared, or private with KVMAS_RAM_PRIVATE */
+	KVMAS_RAM_CALLER, /* hva, memory of the caller's, which must outlive the block */
+};
+
+/** Bits of kvmas_ram_config.flags. None but READONLY applies to KVMAS_RAM_CALLER. Since: 0.1 */
+enum kvmas_ram_flags {
+	KVMAS_RAM_HUGETLB = 1u << 0,  /* reserved huge pages of the default size; ANON, MEMFD */
+	KVMAS_RAM_THP = 1u << 1,      /* ask for transparent huge pages */
+	KVMAS_RAM_PREFAULT = 1u << 2, /* have every page present before kvmas_ram_new returns */
+	KVMAS_RAM_DUMP = 1u << 3,     /* keep it in core dumps */
+	KVMAS_RAM_FORK = 1u << 4,     /* keep it in forked children */
+	KVMAS_RAM_PRIVATE = 1u << 5,  /* FILE: copy on write, the file never changes */
+	KVMAS_RAM_READONLY = 1u << 6, /* mapped without write access: for ROM regions only */
+};
+
+/** How a RAM block is made. Since: 0.1 */
+struct kvmas_ram_config {
+	size_t struct_size;
+	const char *name; /* for dumps and traces; needed */
+	uint64_t size;    /* rounded up to the host's page size */
+	enum kvmas_ram_source source;
+	unsigned flags;
+	int fd;             /* FILE: duplicated, the caller keeps its own */
+	uint64_t fd_offset; /* FILE: page-aligned */
+	void *hva;          /* CALLER: page-aligned */
+	/* Runs once, after the last holder, views included, and before nothing else of the block is
+	 * left; never inside a lookup or a dispatch. */
+	void (*destroy)(void *data);
+	void *destroy_data;
+};
+
+/**
+ * Make a RAM block.
+ *
+ * @kvmas: whose allocation and log hooks it uses.
+ * @return 0; -EINVAL for size 0 or too large to map, a missing name, an unaligned hva or
+ *         fd_offset, a regular file that ends before, flags that do not fit the source; -ENOMEM;
+ *         what mmap(2), memfd_create(2), fcntl(2), fstat(2) or madvise(2) said (PREFAULT needs
+ *         Linux 5.14, else -EINVAL).
+ * Cost: with PREFAULT, every page is touched.
+ * Since: 0.1
+ */
+int kvmas_ram_new(struct kvmas *kvmas, const struct kvmas_ram_config *config,
+		  struct kvmas_ram **ret);
+
+/** Take a reference. Since: 0.1 */
+struct kvmas_ram *kvmas_ram_ref(struct kvmas_ram *ram);
+
+/** Drop a reference; the last one unmaps what the library mapped. NULL is ignored. Since: 0.1 */
+void kvmas_ram_unref(struct kvmas_ram *ram);
+
+/** The block's first byte in this process, mapped until the last unref. Since: 0.1 */
+void *kvmas_ram_get_hva(const struct kvmas_ram *ram);
+
+/** The block's size in bytes, a multiple of the host's page size. Since: 0.1 */
+uint64_t kvmas_ram_get_size(const struct kvmas_ram *ram);
+
+/** The block's name. Since: 0.1 */
+const char *kvmas_ram_get_name(const struct kvmas_ram *ram);
+
+/** The fd behind the block (MEMFD, FILE), borrowed; -1 where there is none. Since: 0.1 */
+int kvmas_ram_get_fd(const struct kvmas_ram *ram);
+
+/**
+ * Mark pages dirty for every client: for writers outside the library and KVM (vhost, VFIO, the
+ * VMM's own stores through hva). Writes through the library mark by themselves.
+ *
+ * @offset, @size: bytes of the block; any alignment, every page touched is marked.
+ * @return 0; -EINVAL past the end of the block.
+ * Since: 0.1
+ */
+int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
+
+/* ------------------------------------------------------------------------------------------
+ * Regions: the nodes of the tree. A region has at most one container; aliases show it in
+ * further places. Higher priority wins; among equals the one added later. Where a container has
+ * no child, what lies below it shows. A RAM, ROM or MMIO region with children is its own
+ * background. Readonly flows down from a container or alias to all that is seen through it.
+ * A container holds its children, an alias its target, a view the regions it shows.
+ * ------------------------------------------------------------------------------------------ */
+
+/** What a region is. Since: 0.1 */
+enum kvmas_region_kind {
+	KVMAS_REGION_CONTAINER,
+	KVMAS_REGION_RAM,
+	KVMAS_REGION_ROM,
+	KVMAS_REGION_MMIO,
+	KVMAS_REGION_ALIAS,
+};
+
+/** One access to a device, as its callbacks see it; lives for the call. Since: 0.1 */
+struct kvmas_access {
+	uint64_t offset;           /* in the region */
+	unsigned size;             /* 1, 2, 4 or 8 bytes, never past the region's end */
+	bool smm;                  /* the vCPU was in system management mode */
+	struct kvmas_space *space; /* the space it was made in; borrowed */
+	void *requester;           /* kvmas_vcpu_config.requester */
+};
+
+/**
+ * A device's callbacks. Called on the thread of the vCPU, with no lock of the library held and
+ * several at once if several vCPUs access the device. They may begin and commit transactions,
+ * also one that removes this very region: it stays valid until the callback returns.
+ *
+ * Values are the guest's bytes as a little-endian number, in the low bits. A callback returns 0,
+ * or a negative errno for "the device refuses": the guest then reads ones.
+ * Since: 0.1
+ */
+struct kvmas_ops {
+	size_t struct_size;
+	/* NULL: reads give ones. */
+	int (*read)(void *opaque, const struct kvmas_access *access, uint64_t *value);
+	/* NULL: writes are dropped. */
+	int (*write)(void *opaque, const struct kvmas_access *access, uint64_t value);
+};
+
+/** How a region is made. Since: 0.1 */
+struct kvmas_region_config {
+	size_t struct_size;
+	enum kvmas_region_kind kind;
+	const char *name; /* for dumps; needed */
+	uint64_t size;    /* 1 .. 2^64 - 2, or KVMAS_SIZE_MAX */
+	/* RAM and ROM: which block, and the page-aligned offset in it that is byte 0 here. */
+	struct kvmas_ram *ram;
+	uint64_t ram_offset;
+	/* MMIO: the device's callbacks; must outlive the region, the library keeps the pointer.
+	 * NULL: reads give ones, writes are dropped. */
+	const struct kvmas_ops *ops;
+	void *opaque;
+	/* ALIAS: the region shown, and the offset in it that appears at byte 0 of the alias. */
+	struct kvmas_region *target;
+	uint64_t target_offset;
+	/* Runs once with opaque, after the last holder, views included; never inside a lookup or a
+	 * dispatch: in the next commit or in kvmas_reclaim. NULL: none. */
+	void (*destroy)(void *opaque);
+};
+
+/**
+ * Make a region: enabled, not readonly (ROM is so by kind), in no container.
+ *
+ * @return 0; -EINVAL for size 0, a missing name, a member that the kind needs and lacks or has
+ *         and cannot use, an unaligned ram_offset, a RAM window past the end of its block, RAM on
+ *         a READONLY block;
+ *         -EXDEV for a target of another kvmas; -ENOMEM; -EIO.
+ * Since: 0.1
+ */
+int kvmas_region_new(struct kvmas *kvmas, const struct kvmas_region_config *config,
+		     struct kvmas_region **ret);
+
+/** Take a reference. Since: 0.1 */
+struct kvmas_region *kvmas_region_ref(struct kvmas_region *region);
+
+/** Drop a reference. NULL is ignored. Since: 0.1 */
+void kvmas_region_unref(struct kvmas_region *region);
+
+/** The region's name. Since: 0.1 */
+const char *kvmas_region_get_name(const struct kvmas_region *region);
+
+/** The region's kind. Since: 0.1 */
+enum kvmas_region_kind kvmas_region_get_kind(const struct kvmas_region *region);
+
+/** The opaque pointer of its config. Since: 0.1 */
+void *kvmas_region_get_opaque(const struct kvmas_region *region);
+
+/**
+ * Add a child to a container; the container takes a reference.
+ *
+ * @parent: any kind but an alias.
+ * @offset: where the child's byte 0 lies in the parent. A child may reach past its parent's end,
+ *          or past 2^64: it is clipped.
+ * @priority: among the parent's children only.
+ * @return 0; -EINVAL for an alias as parent; -EEXIST if the child is in a container already;
+ *         -ELOOP if the parent can be reached from the child; -EXDEV for regions of two kvmas;
+ *         -ENOMEM; what kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_region_add(struct kvmas_region *parent, struct kvmas_region *child, uint64_t offset,
+		     int priority);
+
+/**
+ * Take a region out of its container, which drops its reference.
+ *
+ * @return 0; -ENOENT if it is in none; -ENOMEM; what kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_region_del(struct kvmas_region *region);
+
+/*
+ * The setters. Each returns 0; -ENOMEM; what kvmas_begin and kvmas_commit return; and what its
+ * comment adds. Setting what is set already changes nothing.
+ */
+
+/** A disabled region shows nothing, nor does anything below it. Since: 0.1 */
+int kvmas_region_set_enabled(struct kvmas_region *region, bool enabled);
+
+/** Guest writes do not reach what is seen through a readonly region. Since: 0.1 */
+int kvmas_region_set_readonly(struct kvmas_region *region, bool readonly);
+
+/** Move it in its container; it ends on top of its equals. -ENOENT without one. Since: 0.1 */
+int kvmas_region_set_offset(struct kvmas_region *region, uint64_t offset);
+
+/** Resize it. -EINVAL for size 0, and for RAM and ROM past the end of the block. Since: 0.1 */
+int kvmas_region_set_size(struct kvmas_region *region, uint64_t size);
+
+/** Change its priority; it ends on top of its new equals. -ENOENT without a container.
+ *  Since: 0.1 */
+int kvmas_region_set_priority(struct kvmas_region *region, int priority);
+
+/** Point an alias elsewhere, target and offset together. -EINVAL for another kind, -ELOOP,
+ *  -EXDEV. Since: 0.1 */
+int kvmas_region_set_alias(struct kvmas_region *alias, struct kvmas_region *target,
+			   uint64_t target_offset);
+
+/* ------------------------------------------------------------------------------------------
+ * Spaces: an address space is a name, a root region and the view last published for it. A
+ * transaction renders and publishes; listeners are told; KVM follows where the space is bound.
+ * ------------------------------------------------------------------------------------------ */
+
+/**
+ * Make a space. It shows its root once the transaction in which it is made has committed; after
+ * an abort it stays empty until the next commit.
+ *
+ * @root: its byte 0 is address 0, its own size clips; the space takes a reference.
+ * @return 0; -EINVAL without name or root; -EXDEV; -ENOMEM; what kvmas_begin and kvmas_commit
+ *         return.
+ * Since: 0.1
+ */
+int kvmas_space_new(struct kvmas *kvmas, const char *name, struct kvmas_region *root,
+		    struct kvmas_space **ret);
+
+/** Take a reference. Since: 0.1 */
+struct kvmas_space *kvmas_space_ref(struct kvmas_space *space);
+
+/** Drop a reference. NULL is ignored. Since: 0.1 */
+void kvmas_space_unref(struct kvmas_space *space);
+
+/** The space's name. Since: 0.1 */
+const char *kvmas_space_get_name(const struct kvmas_space *space);
+
+/**
+ * Bring the dirty bitmaps up to date with all writes made through this space so far: calls the
+ * log_sync of its listeners, KVM's among them. Other spaces are not touched.
+ *
+ * @gpa, @size: which part, 0 and KVMAS_SIZE_MAX for all; more may be read where a slot is larger.
+ * @return 0; -EINVAL for size 0 or a range past 2^64; the first error of a listener, after all
+ *         were called; -EBUSY in a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_space_sync(struct kvmas_space *space, uint64_t gpa, uint64_t size);
+
+/* ------------------------------------------------------------------------------------------
+ * Readers and views: how vCPU and I/O threads look at a space while other threads commit. A view
+ * is a snapshot: sorted, disjoint sections, immutable. What it points to (regions, ops, host
+ * memory) stays valid until it is released. A reader belongs to one thread at a time.
+ * ------------------------------------------------------------------------------------------ */
+
+/** One range of a view. Pointers are borrowed from the view. Since: 0.1 */
+struct kvmas_section {
+	uint64_t gpa;
+	uint64_t size;               /* bytes; KVMAS_SIZE_MAX for 2^64 */
+	uint64_t last;               /* its last address, gpa + size - 1, exact in every case */
+	struct kvmas_region *region; /* who answers: never a container, never an alias */
+	uint64_t offset;             /* in region, at gpa */
+	bool readonly;
+	bool logged;           /* a client wants its dirty pages */
+	struct kvmas_ram *ram; /* RAM and ROM, else NULL */
+	uint64_t ram_offset;   /* in ram, at gpa */
+	void *hva;             /* host address of gpa; NULL without ram */
+	int fd;                /* behind the block, with fd_offset at gpa; -1 without */
+	uint64_t fd_offset;
+};
+
+/** Make a reader. @return 0; -ENOMEM; -EIO. Since: 0.1 */
+int kvmas_reader_new(struct kvmas *kvmas, struct kvmas_reader **ret);
+
+/** End a reader, which must hold no view. NULL is ignored. Since: 0.1 */
+void kvmas_reader_unref(struct kvmas_reader *reader);
+
+/**
+ * Pin the view last published for a space.
+ *
+ * @return the view, to be released by the same reader; never NULL for a space of its kvmas.
+ * Since: 0.1
+ */
+const struct kvmas_view *kvmas_view_acquire(struct kvmas_reader *reader, struct kvmas_space *space);
+
+/** Unpin a view. Since: 0.1 */
+void kvmas_view_release(struct kvmas_reader *reader, const struct kvmas_view *view);
+
+/**
+ * Find the section that holds an address. The section is given whole: its members speak of its own
+ * first address, which is gpa or below.
+ *
+ * @return 0; -ENOENT where nothing answers.
+ * Since: 0.1
+ */
+int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret);
+
+/**
+ * Find the first section that ends at gpa or after it: with gpa = last + 1 of the one before,
+ * the way to walk a view.
+ *
+ * @return 0; -ENOENT past the last section.
+ * Since: 0.1
+ */
+int kvmas_view_next(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret);
+
+/* ------------------------------------------------------------------------------------------
+ * Listeners: a set of callbacks attached to one space.
+ *
+ * Called on the committing thread, under the transaction lock, after the new view is published:
+ * begin; region_del by descending address; then, by ascending address, region_add, log_start,
+ * log_stop; commit. log_start follows the region_add of a section that is logged from the start.
+ * A section that changes in any way is deleted, exactly as it was added, and added anew; one
+ * whose `logged` alone changes is not. Only listeners of spaces that changed are called.
+ * Listeners of one space are called by ascending priority, for region_del and log_stop by
+ * descending priority; among equals, in the order of attaching, or its reverse.
+ * Sections live for the call. Callbacks cannot fail, may look at views and objects, and may not
+ * change topology (-EBUSY).
+ * ------------------------------------------------------------------------------------------ */
+
+/** A listener's callbacks; any may be NULL. Since: 0.1 */
+struct kvmas_listener_config {
+	size_t struct_size;
+	int priority;
+	void *data;
+	void (*begin)(void *data);
+	void (*region_add)(void *data, const struct kvmas_section *section);
+	void (*region_del)(void *data, const struct kvmas_section *section);
+	void (*log_start)(void *data, const struct kvmas_section *section);
+	void (*log_stop)(void *data, const struct kvmas_section *section);
+	/* Mark (kvmas_ram_mark) what was written to logged sections in [gpa, last] so far. Called
+	 * by kvmas_space_sync on its thread, under the transaction lock. 0, or a negative errno. */
+	int (*log_sync)(void *data, uint64_t gpa, uint64_t last);
+	void (*commit)(void *data);
+};
+
+/**
+ * Attach a listener: it is told the whole view as additions.
+ *
+ * @return 0; -ENOMEM; -EBUSY inside a transaction or a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_listener_add(struct kvmas_space *space, const struct kvmas_listener_config *config,
+		       struct kvmas_listener **ret);
+
+/**
+ * Detach a listener: it is told the whole view as deletions, then never called again; *listener*
+ * is gone.
+ *
+ * @return 0; -EBUSY inside a transaction or a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_listener_del(struct kvmas_listener *listener);
+
+/* ------------------------------------------------------------------------------------------
+ * Clients: consumers of dirtiness (display, migration, snapshot ...). Each has a bitmap of its
+ * own on every RAM block, one bit per host page of the block. All slots of all spaces that show
+ * a page feed the same bit.
+ *
+ * To copy memory without losing a page: log_start; then again and again kvmas_space_sync for each
+ * space, take, and only then read the pages taken.
+ * ------------------------------------------------------------------------------------------ */
+
+/** Make a client: its bitmaps start clean. @return 0; -ENOMEM; -EINVAL without a name; -EIO.
+ *  Since: 0.1 */
+int kvmas_client_new(struct kvmas *kvmas, const char *name, struct kvmas_client **ret);
+
+/** Take a reference. Since: 0.1 */
+struct kvmas_client *kvmas_client_ref(struct kvmas_client *client);
+
+/** Drop a reference. What it had logged is no longer wanted from the next commit on. NULL is
+ *  ignored. Since: 0.1 */
+void kvmas_client_unref(struct kvmas_client *client);
+
+/**
+ * Ask for the dirty pages of a region, in a space. Part of a transaction, or one by itself.
+ *
+ * @region: which region's memory; NULL for all.
+ * @space: writes made through which space; NULL for all.
+ * @return 0; -EEXIST if this client has asked for just this; -EXDEV; -ENOMEM; what kvmas_begin
+ *         and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_client_log_start(struct kvmas_client *client, struct kvmas_region *region,
+			   struct kvmas_space *space);
+
+/**
+ * Take back what was asked for with the same arguments. Pages dirtied until then stay in the
+ * client's bitmaps.
+ *
+ * @return 0; -ENOENT if this was not asked for; -ENOMEM; what kvmas_begin and kvmas_commit
+ *         return.
+ * Since: 0.1
+ */
+int kvmas_client_log_stop(struct kvmas_client *client, struct kvmas_region *region,
+			  struct kvmas_space *space);
+
+/**
+ * Fetch and clear a client's dirty bits of a RAM block: atomic against writers and the other
+ * clients.
+ *
+ * @first_page, @npages: host pages of the block; first_page a multiple of 64.
+ * @bitmap: (npages + 63) / 64 words, written: bit i of word w is page first_page + 64 w + i.
+ * @return the number of dirty pages; -EINVAL past the end of the block or unaligned; -ENOENT if
+ *         the client's kvmas has no region on this block; -EIO.
+ * Since: 0.1
+ */
+int64_t kvmas_client_take(struct kvmas_client *client, struct kvmas_ram *ram, uint64_t first_page,
+			  uint64_t npages, uint64_t *bitmap);
+
+/**
+ * Put bits back that were taken and could not be used; other bits stay as they are.
+ *
+ * Arguments as for kvmas_client_take; bitmap is only read.
+ * @return 0; errors as for kvmas_client_take.
+ * Since: 0.1
+ */
+int kvmas_client_put(struct kvmas_client *client, struct kvmas_ram *ram, uint64_t first_page,
+		     uint64_t npages, const uint64_t *bitmap);
+
+/* ------------------------------------------------------------------------------------------
+ * KVM: the tie to one VM of the caller's. Spaces are bound to KVM address spaces (as_id; on x86
+ * 0 is normal, 1 is SMM); each keeps its slots in step with its space's view, merged on its own.
+ * ------------------------------------------------------------------------------------------ */
+
+/** What becomes of a slot. Since: 0.1 */
+enum kvmas_slot_op_kind {
+	KVMAS_SLOT_CREATE,
+	KVMAS_SLOT_DELETE,
+	KVMAS_SLOT_MOVE,
+	KVMAS_SLOT_FLAGS,
+};
+
+/** A KVM memory slot. Pointers are borrowed. Since: 0.1 */
+struct kvmas_slot {
+	unsigned as_id;
+	unsigned id;  /* without the as_id */
+	uint64_t gpa; /* page-aligned, as are size and ram_offset */
+	uint64_t size;
+	struct kvmas_ram *ram;
+	uint64_t ram_offset;
+	uint32_t flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
+};
+
+/** How the tie to a VM is made. Since: 0.1 */
+struct kvmas_kvm_config {
+	size_t struct_size;
+	int vm_fd; /* borrowed: stays open as long as the tie lives */
+	/* Issues every ioctl of the library: 0 or positive as ioctl(2), or a negative errno. For
+	 * sandboxes and tests. NULL: ioctl(2). */
+	int (*ioctl)(void *data, int fd, unsigned long request, void *arg);
+	void *ioctl_data;
+	/* Told after each slot operation (undoing included): the slot as it is from then on (for
+	 * DELETE, as it was), and 0 or the negative errno. Called on the committing thread; may not
+	 * call the library but for getters. NULL: none. */
+	void (*trace)(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
+		      int result);
+	void *trace_data;
+};
+
+/**
+ * Make a tie to a VM.
+ *
+ * @return 0; -ENOMEM; -EINVAL for a bad struct_size; what KVM_CHECK_EXTENSION returned.
+ * Since: 0.1
+ */
+int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
+		  struct kvmas_kvm **ret);
+
+/** Take a reference. Since: 0.1 */
+struct kvmas_kvm *kvmas_kvm_ref(struct kvmas_kvm *kvm);
+
+/**
+ * Drop a reference. When the tie ends its spaces are unbound, the VM's slots left as they are:
+ * unbind first where the VM is to live on. NULL is ignored.
+ * Since: 0.1
+ */
+void kvmas_kvm_unref(struct kvmas_kvm *kvm);
+
+/**
+ * Tell how many address spaces this VM has: KVM_CAP_MULTI_ADDRESS_SPACE, where KVM's 0 counts
+ * as 1.
+ * Since: 0.1
+ */
+unsigned kvmas_kvm_get_as_count(const struct kvmas_kvm *kvm);
+
+/**
+ * Bind a space to a KVM address space. Part of a transaction, or one by itself.
+ *
+ * @return 0; -EOPNOTSUPP for an as_id that this VM does not have; -EEXIST if the as_id is bound;
+ *         -EXDEV; -ENOMEM; what kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_kvm_bind(struct kvmas_kvm *kvm, struct kvmas_space *space, unsigned as_id);
+
+/**
+ * Unbind: the slots of this as_id are deleted, logged ones read before. Part of a transaction,
+ * or one by itself.
+ *
+ * @return 0; -ENOENT if it is not bound; -ENOMEM; what kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_kvm_unbind(struct kvmas_kvm *kvm, unsigned as_id);
+
+/**
+ * Set the space in which KVM_EXIT_IO is answered; NULL for none. Not tied to any as_id.
+ *
+ * @return 0; -EXDEV; -EBUSY in a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space);
+
+/**
+ * Keep slot ids out of the library's hands: they are the VMM's own.
+ *
+ * @return 0; -EINVAL for ids past the limit; -EOPNOTSUPP for an as_id that this VM does not have;
+ *         -EBUSY if one is in use, or in a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_kvm_reserve_ids(struct kvmas_kvm *kvm, unsigned as_id, unsigned first, unsigned count);
+
+/**
+ * Keep a gpa range free of the library's slots, in every as_id: it is the VMM's own or the
+ * kernel's (TSS, identity map, APIC page: KVM makes these in every space, arch/x86/kvm/x86.c).
+ * Takes effect with the transaction, or at once.
+ *
+ * @gpa, @size: page-aligned.
+ * @return 0; -EINVAL for unaligned, empty or past 2^64; -ENOMEM; what kvmas_begin and
+ *         kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_kvm_reserve_range(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size);
+
+/** Tell how many more slots this as_id can have. @return count; -EOPNOTSUPP, -EBUSY, -EIO.
+ *  Since: 0.1 */
+int kvmas_kvm_slots_free(struct kvmas_kvm *kvm, unsigned as_id);
+
+/**
+ * Call fn for each slot that KVM has, by as_id and gpa.
+ *
+ * @fn: stops the walk with a value other than 0; may not change topology.
+ * @return 0 or what fn returned; -EBUSY in a listener callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
+			    int (*fn)(void *data, const struct kvmas_slot *slot), void *data);
+
+/** What a tie has done so far. Since: 0.1 */
+struct kvmas_kvm_stats {
+	uint64_t commits; /* that issued at least one slot operation */
+	uint64_t slot_creates;
+	uint64_t slot_deletes;
+	uint64_t slot_moves;
+	uint64_t slot_flags;
+	uint64_t bytes_torn_live; /* unmapped by a delete or move though mapped alike before and
+				     after */
+	uint64_t vcpu_stops;
+	uint64_t log_reads;  /* KVM_GET_DIRTY_LOG calls */
+	uint64_t mmio_exits; /* answered by the library */
+	uint64_t pio_exits;  /* answered by the library */
+	uint64_t unassigned; /* accesses that nothing answered */
+};
+
+/** Read the counters: each is exact, together they are no snapshot. Since: 0.1 */
+void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret);
+
+/* ------------------------------------------------------------------------------------------
+ * vCPUs: a KVM exit answered in the space that the vCPU was in.
+ * ------------------------------------------------------------------------------------------ */
+
+/** How a vCPU is made known. Since: 0.1 */
+struct kvmas_vcpu_config {
+	size_t struct_size;
+	int fd;              /* borrowed */
+	struct kvm_run *run; /* the mapped kvm_run, borrowed */
+	size_t run_size;     /* KVM_GET_VCPU_MMAP_SIZE */
+	void *requester;     /* handed to devices in struct kvmas_access */
+};
+
+/** Make a vCPU known. @return 0; -EINVAL for a missing or too small kvm_run; -ENOMEM; -EIO.
+ *  Since: 0.1 */
+int kvmas_vcpu_new(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
+		   struct kvmas_vcpu **ret);
+
+/** Forget a vCPU, from its own thread or when that has ended. NULL is ignored. Since: 0.1 */
+void kvmas_vcpu_unref(struct kvmas_vcpu *vcpu);
+
+/**
+ * Tell the KVM address space of the last exit: on x86 1 in SMM (KVM_RUN_X86_SMM, valid at every
+ * exit), else 0; elsewhere 0.
+ * Since: 0.1
+ */
+unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu);
+
+/**
+ * Answer the exit that KVM_RUN returned with: KVM_EXIT_MMIO in the space bound to the vCPU's
+ * as_id, KVM_EXIT_IO in the PIO space. Memory that is in the view by then is read or written,
+ * and marked dirty; where nothing answers, reads give ones and writes are dropped.
+ * Called by the vCPU's thread only.
+ *
+ * @return 1 if the exit was answered; 0 if it is the VMM's own; -EINVAL for a kvm_run that makes
+ *         no sense; -EIO.
+ * Since: 0.1
+ */
+int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which pages of a RAM block are dirty, for each client: see dirty.c. Pages are host pages, counted
+ * from the block's first byte.
+ */
+#ifndef KAS_DIRTY_H
+#define KAS_DIRTY_H
+
+#include "object.h"
+
+struct dirty;
+
+/* A block's tracker, without bitmaps. *home*'s allocator is used and held. */
+int kas_dirty_new(struct kvmas *home, uint64_t npages, struct dirty **ret);
+
+/* The block ends: from now on its bitmaps are nobody's but their clients'. */
+void kas_dirty_end(struct dirty *dirty);
+
+/* What the trackers know of a client: its bitmaps, one for each block. Guarded by lists_lock. */
+struct dirty_client {
+	TAILQ_ENTRY(dirty_client) all;
+	TAILQ_HEAD(, dirty_bitmap) bitmaps;
+};
+
+/* See that a client has a bitmap on a block: clean if it is new. *kvmas* is the client's, whose
+ * allocator is used; its lists_lock is held. */
+int kas_dirty_add_bitmap(struct dirty *dirty, struct dirty_client *client, struct kvmas *kvmas);
+
+/* The same for all clients there are. */
+int kas_dirty_add_bitmaps(struct dirty *dirty, struct kvmas *kvmas);
+
+/* Free all of a client's bitmaps, under lists_lock. */
+void kas_dirty_free_bitmaps(struct dirty_client *client, struct kvmas *kvmas);
+
+/* Set bits in every bitmap of the block: a run of pages; or those of a kernel log, whose bit 0 is
+ * page *first* (any alignment), *npages* bits of it. */
+void kas_dirty_mark(struct dirty *dirty, uint64_t first, uint64_t npages);
+void kas_dirty_mark_log(struct dirty *dirty, uint64_t first, uint64_t npages, const uint64_t *log);
+
+/* Fetch and clear, or put back, one client's bits; *first* is a multiple of 64. -ENOENT if the
+ * client has no bitmap here. Taking returns how many were set. */
+int64_t kas_dirty_take(struct dirty *dirty, const struct dirty_client *client, uint64_t first,
+		       uint64_t npages, uint64_t *words);
+int kas_dirty_put(struct dirty *dirty, const struct dirty_client *client, uint64_t first,
+		  uint64_t npages, const uint64_t *words);
+
+#endif

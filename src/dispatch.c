@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dispatch: an access by a vCPU, answered in the view of the space it was made in.
+ *
+ * The access is cut where sections begin and end, and for devices into pieces of 1, 2, 4 or 8
+ * bytes. Each piece goes to memory, to a device, or nowhere:
+ *
+ *     RAM                  host memory, marked dirty when written
+ *     readonly, ROM        host memory when read; a write is dropped
+ *     MMIO                 the device's ops
+ *     nothing there        reads give ones, writes are dropped
+ *
+ * An access to RAM comes here for the edges of pages that no slot can show, and when memory
+ * appeared between the exit and this look: it is completed on host memory, never dropped.
+ *
+ * The view is held throughout, so that a device whose own write removes it stays valid until its
+ * callback has returned. Values are the guest's bytes in little-endian order; big-endian hosts
+ * swap.
+ */
+#include "dispatch.h"
+
+#include <endian.h>
+#include <string.h>
+
+#include "ram.h"
+
+/* The largest piece for a device: a power of two that is not more than *size*. */
+static unsigned piece_size(uint64_t size)
+{
+	return size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+}
+
+static uint64_t load(const unsigned char *bytes, unsigned size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, bytes, size);
+	return le64toh(value);
+}
+
+static void store(unsigned char *bytes, unsigned size, uint64_t value)
+{
+	value = htole64(value);
+	memcpy(bytes, &value, size);
+}
+
+static void access_memory(const struct dispatch *dispatch, const struct flat_range *range,
+			  uint64_t offset, unsigned char *bytes, unsigned size)
+{
+	struct kvmas_region *region = range->region;
+	void *hva = kas_region_hva(region, offset);
+
+	if (!dispatch->write) {
+		memcpy(bytes, hva, size);
+		return;
+	}
+	if (range->readonly)
+		return;
+	memcpy(hva, bytes, size);
+	kvmas_ram_mark(region->ram, region->ram_offset + offset, size);
+}
+
+/* One piece to a device. An error of its own reads as ones, like nothing there. */
+static void access_device(const struct dispatch *dispatch, const struct flat_range *range,
+			  uint64_t offset, unsigned char *bytes, unsigned size)
+{
+	const struct kvmas_region *region = range->region;
+	const struct kvmas_ops *ops = region->ops;
+	struct kvmas_access access = {
+		.offset = offset,
+		.size = size,
+		.smm = dispatch->smm,
+		.space = dispatch->space,
+		.requester = dispatch->requester,
+	};
+	uint64_t value = UINT64_MAX;
+
+	if (dispatch->write) {
+		if (ops && ops->write && !range->readonly)
+			ops->write(region->opaque, &access, load(bytes, size));
+		return;
+	}
+	if (ops && ops->read && ops->read(region->opaque, &access, &value) < 0)
+		value = UINT64_MAX;
+	store(bytes, size, value);
+}
+
+/* What lies at *address*: the range there or NULL, and how many of *size* bytes it goes on for. */
+static const struct flat_range *range_at(const struct kvmas_view *view, uint64_t address,
+					 unsigned *size)
+{
+	size_t index = kas_view_find(view, address);
+	const struct flat_range *range = index < view->count ? &view->ranges[index] : NULL;
+	uint64_t left;
+
+	if (!range)
+		return NULL;
+	if (range->range.first > address) {
+		left = range->range.first - address;
+		*size = left < *size ? (unsigned)left : *size;
+		return NULL;
+	}
+	left = range->range.last - address;
+	*size = left < *size ? (unsigned)left + 1 : *size;
+	return range;
+}
+
+unsigned kas_dispatch(const struct dispatch *dispatch, uint64_t address, unsigned char *bytes,
+		      unsigned size)
+{
+	struct kvmas_view *view = kas_space_get_view(dispatch->space);
+	unsigned unanswered = 0;
+
+	for (unsigned done = 0; done < size;) {
+		unsigned piece = size - done;
+		const struct flat_range *range = range_at(view, address + done, &piece);
+		uint64_t offset;
+
+		if (!range) {
+			unanswered++;
+			if (!dispatch->write)
+				memset(bytes + done, 0xff, piece);
+			done += piece;
+			continue;
+		}
+		offset = range->offset + (address + done - range->range.first);
+		if (range->region->ram) {
+			access_memory(dispatch, range, offset, bytes + done, piece);
+		} else {
+			piece = piece_size(piece);
+			access_device(dispatch, range, offset, bytes + done, piece);
+		}
+		done += piece;
+	}
+	kas_view_unref(view);
+	return unanswered;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Edits: the public functions that change the tree. Each is a level of a transaction; all go the
+ * same way, so that one undo fits all of them:
+ *
+ *     begin; copy the region's state; change the copy, or find an error;
+ *     end: if the copy differs, record an undo with the old state and put the region into the new
+ *
+ * A region that moves in its container, or whose priority changes, ends on top of its equals, as if
+ * it had been taken out and added again.
+ *
+ * Invariants:
+ *   I1  an undo restores exactly: also the place among siblings, since `below` stands where it
+ * stood when the change was made (undos run newest first). I2  an undo holds all that its saved
+ * state names but `below`, which its parent holds then.
+ *
+ * Read edit_end first.
+ */
+#include <errno.h>
+
+#include "region.h"
+#include "space.h"
+#include "txn.h"
+
+struct region_undo {
+	struct undo undo;
+	struct kvmas_region *region;
+	struct region_state saved;
+};
+
+static int edit_begin(struct kvmas_region *region, struct region_state *next)
+{
+	int err = kvmas_begin(region->object.kvmas);
+
+	if (!err)
+		*next = region->state;
+	return err;
+}
+
+static bool same_place(const struct region_state *a, const struct region_state *b)
+{
+	return a->parent == b->parent && a->offset == b->offset && a->priority == b->priority;
+}
+
+static bool same_state(const struct region_state *a, const struct region_state *b)
+{
+	return same_place(a, b) && a->last == b->last && a->enabled == b->enabled &&
+	       a->readonly == b->readonly && a->target == b->target &&
+	       a->target_offset == b->target_offset;
+}
+
+/* Put a region into a state, with the references that parents and aliases hold; *exactly* where it
+ * says among its siblings, or on top of its equals. */
+static void put(struct kvmas_region *region, const struct region_state *next, bool exactly)
+{
+	struct region_state old = region->state;
+	bool moves = !same_place(&old, next);
+
+	if (next->parent)
+		kvmas_region_ref(region);
+	if (next->target)
+		kvmas_region_ref(next->target);
+	if (old.parent && moves)
+		kas_region_unlink(region);
+	region->state = *next;
+	if (next->parent && moves) {
+		if (exactly)
+			kas_region_link_above(region, next->parent, next->below);
+		else
+			kas_region_link(region, next->parent);
+	}
+	kvmas_region_unref(old.target);
+	if (old.parent)
+		kvmas_region_unref(region);
+}
+
+static void free_undo(struct undo *undo)
+{
+	struct region_undo *edit = kas_container_of(undo, struct region_undo, undo);
+	struct kvmas_region *region = edit->region;
+	struct kvmas *kvmas = region->object.kvmas;
+
+	kvmas_region_unref(edit->saved.parent);
+	kvmas_region_unref(edit->saved.target);
+	kas_free(kvmas, edit);
+	kvmas_region_unref(region);
+}
+
+static void restore(struct undo *undo)
+{
+	struct region_undo *edit = kas_container_of(undo, struct region_undo, undo);
+
+	put(edit->region, &edit->saved, true);
+	free_undo(undo);
+}
+
+static int record(struct kvmas_region *region)
+{
+	struct kvmas *kvmas = region->object.kvmas;
+	struct region_undo *edit = kas_alloc(kvmas, sizeof(*edit));
+
+	if (!edit)
+		return -ENOMEM;
+	edit->undo.restore = restore;
+	edit->undo.release = free_undo;
+	edit->region = kvmas_region_ref(region);
+	edit->saved = region->state;
+	if (edit->saved.parent) {
+		kvmas_region_ref(edit->saved.parent);
+		edit->saved.below = TAILQ_NEXT(region, sibling);
+	}
+	if (edit->saved.target)
+		kvmas_region_ref(edit->saved.target);
+	kas_txn_record(kvmas, &edit->undo);
+	return 0;
+}
+
+static int edit_end(struct kvmas_region *region, const struct region_state *next, int err)
+{
+	if (!err && !same_state(&region->state, next)) {
+		err = record(region);
+		if (!err)
+			put(region, next, false);
+	}
+	return kas_txn_end(region->object.kvmas, err);
+}
+
+static int check_add(const struct kvmas_region *parent, struct kvmas_region *child)
+{
+	if (parent->kind == KVMAS_REGION_ALIAS)
+		return -EINVAL;
+	if (parent->object.kvmas != child->object.kvmas)
+		return -EXDEV;
+	if (child->state.parent)
+		return -EEXIST;
+	return kas_region_reaches(child, parent) ? -ELOOP : 0;
+}
+
+int kvmas_region_add(struct kvmas_region *parent, struct kvmas_region *child, uint64_t offset,
+		     int priority)
+{
+	struct region_state next;
+	int err = edit_begin(child, &next);
+
+	if (err)
+		return err;
+	next.parent = parent;
+	next.offset = offset;
+	next.priority = priority;
+	return edit_end(child, &next, check_add(parent, child));
+}
+
+int kvmas_region_del(struct kvmas_region *region)
+{
+	struct region_state next;
+	int err = edit_begin(region, &next);
+
+	if (err)
+		return err;
+	err = next.parent ? 0 : -ENOENT;
+	next.parent = NULL;
+	return edit_end(region, &next, err);
+}
+
+int kvmas_region_set_enabled(struct kvmas_region *region, bool enabled)
+{
+	struct region_state next;
+	int err = edit_begin(region, &next);
+
+	if (err)
+		return err;
+	next.enabled = enabled;
+	return edit_end(region, &next, 0);
+}
+
+int kvmas_region_set_readonly(struct kvmas_region *region, bool readonly)
+{
+	struct region_state next;
+	int err = edit_begin(region, &next);
+
+	if (err)
+		return err;
+	next.readonly = readonly || region->kind == KVMAS_REGION_ROM;
+	return edit_end(region, &next, 0);
+}
+
+int kvmas_region_set_offset(struct kvmas_region *region, uint64_t offset)
+{
+	struct region_state next;
+	int err = edit_begin(region, &next);
+
+	if (err)
+		return err;
+	next.offset = offset;
+	return edit_end(region, &next, next.parent ? 0 : -ENOENT);
+}
+
+int kvmas_region_set_size(struct kvmas_region *region, uint64_t size)
+{
+	struct region_state next;
+	int err = edit_begin(region, &next);
+
+	if (err)
+		return err;
+	next.last = kas_size_to_last(size);
+	return edit_end(region, &next, size && kas_region_fits(region, next.last) ? 0 : -EINVAL);
+}
+
+int kvmas_region_set_priority(struct kvmas_region *region, int priority)
+{
+	struct region_state next;
+	int err = edit_begin(region, &next);
+
+	if (err)
+		return err;
+	next.priority = priority;
+	return edit_end(region, &next, next.parent ? 0 : -ENOENT);
+}
+
+static int check_alias(struct kvmas_region *alias, struct kvmas_region *target)
+{
+	if (alias->kind != KVMAS_REGION_ALIAS)
+		return -EINVAL;
+	if (alias->object.kvmas != target->object.kvmas)
+		return -EXDEV;
+	return kas_region_reaches(target, alias) ? -ELOOP : 0;
+}
+
+int kvmas_region_set_alias(struct kvmas_region *alias, struct kvmas_region *target,
+			   uint64_t target_offset)
+{
+	struct region_state next;
+	int err = edit_begin(alias, &next);
+
+	if (err)
+		return err;
+	next.target = target;
+	next.target_offset = target_offset;
+	return edit_end(alias, &next, check_alias(alias, target));
+}
+
+int kvmas_space_new(struct kvmas *kvmas, const char *name, struct kvmas_region *root,
+		    struct kvmas_space **ret)
+{
+	struct kvmas_space *space;
+	int err;
+
+	if (!name || !root)
+		return -EINVAL;
+	if (root->object.kvmas != kvmas)
+		return -EXDEV;
+	err = kvmas_begin(kvmas);
+	if (err)
+		return err;
+	err = kas_space_create(kvmas, name, root, &space);
+	if (err)
+		return kas_txn_end(kvmas, err);
+	kas_txn_touch(kvmas);
+	err = kvmas_commit(kvmas);
+	if (err) {
+		kvmas_space_unref(space);
+		return err;
+	}
+	*ret = space;
+	return 0;
+}

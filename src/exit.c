@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * KVM exits answered: MMIO in the space bound to the address space that the vCPU was in, ports in
+ * the PIO space. kvm_run is memory that the kernel wrote; what it says is checked all the same,
+ * before it is used as a length or an offset.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "dispatch.h"
+#include "kvm/kvm.h"
+
+struct kvmas_vcpu {
+	struct kvmas_kvm *kvm; /* held */
+	struct kvmas_vcpu_config config;
+};
+
+int kvmas_vcpu_new(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
+		   struct kvmas_vcpu **ret)
+{
+	struct kvmas *kvmas = kvm->object.kvmas;
+	struct kvmas_vcpu_config ours;
+	struct kvmas_vcpu *vcpu;
+	int err;
+
+	if (!kas_alive(kvmas))
+		return -EIO;
+	err = kas_config_copy(&ours, sizeof(ours), config);
+	if (err)
+		return err;
+	if (!ours.run || ours.run_size < sizeof(*ours.run))
+		return -EINVAL;
+	vcpu = kas_alloc(kvmas, sizeof(*vcpu));
+	if (!vcpu)
+		return -ENOMEM;
+	vcpu->kvm = kvmas_kvm_ref(kvm);
+	vcpu->config = ours;
+	*ret = vcpu;
+	return 0;
+}
+
+void kvmas_vcpu_unref(struct kvmas_vcpu *vcpu)
+{
+	struct kvmas_kvm *kvm;
+
+	if (!vcpu)
+		return;
+	kvm = vcpu->kvm;
+	kas_free(kvm->object.kvmas, vcpu);
+	kvmas_kvm_unref(kvm);
+}
+
+unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu)
+{
+	return kas_kvm_exit_as_id(vcpu->config.run);
+}
+
+static void count_unanswered(struct kvmas_kvm *kvm, unsigned count)
+{
+	if (count)
+		kas_kvm_count(kvm, unassigned, count);
+}
+
+static int handle_mmio(struct kvmas_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->config.run;
+	unsigned as_id = kas_kvm_exit_as_id(run);
+	struct dispatch dispatch = {
+		.requester = vcpu->config.requester,
+		.smm = as_id == 1,
+		.write = run->mmio.is_write,
+	};
+	unsigned size = run->mmio.len;
+
+	if (size > sizeof(run->mmio.data))
+		return -EINVAL;
+	kas_kvm_count(vcpu->kvm, mmio_exits, 1);
+	dispatch.space = kas_kvm_get_answering(vcpu->kvm, as_id);
+	if (!dispatch.space) {
+		if (!dispatch.write)
+			memset(run->mmio.data, 0xff, size);
+		count_unanswered(vcpu->kvm, 1);
+		return 1;
+	}
+	count_unanswered(vcpu->kvm,
+			 kas_dispatch(&dispatch, run->mmio.phys_addr, run->mmio.data, size));
+	kvmas_space_unref(dispatch.space);
+	return 1;
+}
+
+/* `count` accesses of `size` bytes to one port (rep ins, rep outs). */
+static int handle_pio(struct kvmas_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->config.run;
+	uint64_t total = (uint64_t)run->io.size * run->io.count;
+	unsigned char *bytes = (unsigned char *)run + run->io.data_offset;
+	struct dispatch dispatch = {
+		.requester = vcpu->config.requester,
+		.smm = kas_kvm_exit_as_id(run) == 1,
+		.write = run->io.direction == KVM_EXIT_IO_OUT,
+	};
+
+	if (run->io.size == 0 || run->io.data_offset > vcpu->config.run_size ||
+	    total > vcpu->config.run_size - run->io.data_offset)
+		return -EINVAL;
+	kas_kvm_count(vcpu->kvm, pio_exits, 1);
+	dispatch.space = kas_kvm_get_answering(vcpu->kvm, KAS_KVM_PIO);
+	if (!dispatch.space) {
+		if (!dispatch.write)
+			memset(bytes, 0xff, total);
+		count_unanswered(vcpu->kvm, run->io.count);
+		return 1;
+	}
+	for (; total; total -= run->io.size, bytes += run->io.size)
+		count_unanswered(vcpu->kvm,
+				 kas_dispatch(&dispatch, run->io.port, bytes, run->io.size));
+	kvmas_space_unref(dispatch.space);
+	return 1;
+}
+
+int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu)
+{
+	if (!kas_alive(vcpu->kvm->object.kvmas))
+		return -EIO;
+	switch (vcpu->config.run->exit_reason) {
+	case KVM_EXIT_MMIO:
+		return handle_mmio(vcpu);
+	case KVM_EXIT_IO:
+		return handle_pio(vcpu);
+	default:
+		return 0;
+	}
+}

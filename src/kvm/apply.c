@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Executing a plan.
+ *
+ * All memory is allocated first. Then the logs of slots that go away, or stop logging, are read
+ * into their blocks' bitmaps: what KVM has not told by then is lost with the slot's bitmap
+ * (virt/kvm/kvm_main.c, kvm_destroy_dirty_bitmap). Then one ioctl for each operation, the table
+ * following each, so that the table says what KVM has at every moment.
+ *
+ * When KVM refuses operation k, operations k-1 ... 1 are undone, each by its inverse. An inverse
+ * can be refused too (no memory): the others are done all the same, and -ENOTRECOVERABLE says that
+ * slots and views differ until a later commit, which plans from the table, brings them in step.
+ */
+#include "apply.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "kvm.h"
+
+static struct slots *slots_of(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
+{
+	return &kvm->spaces[slot->as_id].slots;
+}
+
+static const struct kvmas_slot *slot_of(const struct slot_op *op)
+{
+	return op->kind == KVMAS_SLOT_DELETE ? &op->before : &op->after;
+}
+
+static struct slot_op inverse(const struct slot_op *op)
+{
+	static const enum kvmas_slot_op_kind kinds[] = {
+		[KVMAS_SLOT_CREATE] = KVMAS_SLOT_DELETE,
+		[KVMAS_SLOT_DELETE] = KVMAS_SLOT_CREATE,
+		[KVMAS_SLOT_MOVE] = KVMAS_SLOT_MOVE,
+		[KVMAS_SLOT_FLAGS] = KVMAS_SLOT_FLAGS,
+	};
+
+	return (struct slot_op){kinds[op->kind], .before = op->after, .after = op->before};
+}
+
+static void count_op(struct kvmas_kvm *kvm, enum kvmas_slot_op_kind kind)
+{
+	static const size_t counters[] = {
+		[KVMAS_SLOT_CREATE] = offsetof(struct kvmas_kvm_stats, slot_creates),
+		[KVMAS_SLOT_DELETE] = offsetof(struct kvmas_kvm_stats, slot_deletes),
+		[KVMAS_SLOT_MOVE] = offsetof(struct kvmas_kvm_stats, slot_moves),
+		[KVMAS_SLOT_FLAGS] = offsetof(struct kvmas_kvm_stats, slot_flags),
+	};
+
+	atomic_fetch_add_explicit(&kvm->stats[counters[kind] / sizeof(uint64_t)], 1,
+				  memory_order_relaxed);
+}
+
+static void follow(struct kvmas_kvm *kvm, const struct slot_op *op)
+{
+	struct slots *slots = slots_of(kvm, slot_of(op));
+
+	if (op->kind == KVMAS_SLOT_CREATE)
+		kas_slots_insert(slots, &op->after);
+	else if (op->kind == KVMAS_SLOT_DELETE)
+		kas_slots_remove(slots, op->before.id);
+	else
+		kas_slots_replace(slots, &op->after);
+}
+
+static int execute(struct kvmas_kvm *kvm, const struct slot_op *op)
+{
+	const struct kvmas_slot *slot = slot_of(op);
+	/* The table may hold the block's last reference, and the trace names it. */
+	struct kvmas_ram *ram = kvmas_ram_ref(slot->ram);
+	int result;
+
+	if (op->kind == KVMAS_SLOT_DELETE)
+		result = kas_kvm_delete_slot(kvm, slot->as_id, slot->id);
+	else
+		result = kas_kvm_set_slot(kvm, slot);
+	if (result >= 0) {
+		follow(kvm, op);
+		count_op(kvm, op->kind);
+	}
+	if (kvm->config.trace)
+		kvm->config.trace(kvm->config.trace_data, op->kind, slot, result < 0 ? result : 0);
+	kvmas_ram_unref(ram);
+	return result < 0 ? result : 0;
+}
+
+static bool is_logged(const struct kvmas_slot *slot)
+{
+	return slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+}
+
+/* All that can fail for want of memory. Undoing needs room for what was deleted, which it left. */
+static int reserve(struct kvmas_kvm *kvm, const struct plan *plan)
+{
+	size_t creates[MAX_SPACES] = {0};
+	int err = 0;
+
+	for (size_t i = 0; !err && i < plan->count; i++) {
+		const struct slot_op *op = &plan->ops[i];
+
+		creates[slot_of(op)->as_id] += op->kind == KVMAS_SLOT_CREATE;
+		if (op->kind != KVMAS_SLOT_DELETE && is_logged(&op->after))
+			err = kas_kvm_log_reserve(kvm, &op->after);
+	}
+	for (unsigned i = 0; !err && i < kvm->nspaces; i++) {
+		struct slots *slots = &kvm->spaces[i].slots;
+
+		err = kas_slots_reserve_room(kvm->object.kvmas, slots, slots->count + creates[i]);
+	}
+	return err;
+}
+
+/* A log that cannot be read counts as all dirty, so that nothing is lost and nothing fails here. */
+static void read_logs(struct kvmas_kvm *kvm, const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct slot_op *op = &plan->ops[i];
+
+		if (op->kind == KVMAS_SLOT_CREATE || !is_logged(&op->before))
+			continue;
+		if (op->kind == KVMAS_SLOT_FLAGS && is_logged(&op->after))
+			continue;
+		kas_kvm_log_read(kvm, &op->before);
+	}
+}
+
+/* Undo the first *count* operations, last first. */
+static int undo(struct kvmas_kvm *kvm, const struct plan *plan, size_t count)
+{
+	int result = 0;
+
+	while (count-- > 0) {
+		struct slot_op back = inverse(&plan->ops[count]);
+		int err = execute(kvm, &back);
+
+		if (!err)
+			continue;
+		kas_log(kvm->object.kvmas, KVMAS_LOG_ERROR,
+			"KVM refuses to undo an operation on slot %u:%u: errno %d",
+			slot_of(&back)->as_id, slot_of(&back)->id, -err);
+		result = -ENOTRECOVERABLE;
+	}
+	if (result)
+		kvm->broken = true;
+	return result;
+}
+
+int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan)
+{
+	int err = reserve(kvm, plan);
+
+	if (err)
+		return err;
+	read_logs(kvm, plan);
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct kvmas_slot *slot = slot_of(&plan->ops[i]);
+		int undone;
+
+		err = execute(kvm, &plan->ops[i]);
+		if (!err)
+			continue;
+		kas_log(kvm->object.kvmas, KVMAS_LOG_WARNING,
+			"KVM refuses operation %zu of %zu, on slot %u:%u at 0x%" PRIx64
+			": errno %d",
+			i + 1, plan->count, slot->as_id, slot->id, slot->gpa, -err);
+		undone = undo(kvm, plan, i);
+		return undone ? undone : err;
+	}
+	return 0;
+}
+
+int kas_apply_undo(struct kvmas_kvm *kvm, const struct plan *plan)
+{
+	return undo(kvm, plan, plan->count);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* Executing a plan, so that it can be taken back: see apply.c. */
+#ifndef KAS_APPLY_H
+#define KAS_APPLY_H
+
+#include "plan.h"
+
+struct kvmas_kvm;
+
+/*
+ * Execute a plan. On an error everything is as before, or, if KVM refused to go back,
+ * -ENOTRECOVERABLE: the slot tables say what KVM has even then.
+ */
+int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan);
+
+/* Take back a plan that was executed: 0 or -ENOTRECOVERABLE. */
+int kas_apply_undo(struct kvmas_kvm *kvm, const struct plan *plan);
+
+#endif

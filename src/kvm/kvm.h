@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* The tie to one VM, as the files of this folder share it: see kvm.c. */
+#ifndef KAS_KVM_H
+#define KAS_KVM_H
+
+#include <linux/kvm.h>
+
+#include "listener.h"
+#include "plan.h"
+#include "ram.h"
+#include "slots.h"
+#include "txn.h"
+
+/* Definitions that the kernel headers of Debian 12 (6.1) lack stand here, each with #ifndef. */
+
+/* One KVM address space. */
+struct kvm_space {
+	struct kvmas_kvm *kvm;
+	unsigned as_id;
+	struct kvmas_space *space;      /* bound: held; NULL if not */
+	struct kvmas_space *answers;    /* to exits, since the last commit: held, or NULL */
+	struct slots slots;             /* what the kernel has, at every moment */
+	struct kvmas_listener listener; /* for log_sync; linked while bound */
+};
+
+/* A gpa range that no slot of ours may touch. */
+struct reserved {
+	struct range range;
+	struct reserved *next;
+};
+
+struct kvmas_kvm {
+	struct object object;
+	struct tie tie;
+	struct kvmas_kvm_config config;
+	bool readonly_mem;             /* KVM_CAP_READONLY_MEM */
+	pthread_mutex_t answers_lock;  /* vCPUs read pio_space and `answers` under this one */
+	struct kvmas_space *pio_space; /* held, or NULL */
+
+	struct reserved *reserved; /* newest first */
+	struct plan plan;          /* between prepare and the commit's end */
+	bool changed; /* a binding or a reservation did, since the slots were last in step */
+	bool broken;  /* KVM refused an undo: slots and views differ */
+
+	uint64_t *log; /* the buffer that dirty logs are read into */
+	size_t log_size;
+
+	_Atomic(uint64_t) stats[sizeof(struct kvmas_kvm_stats) / sizeof(uint64_t)];
+	unsigned nspaces;
+	struct kvm_space spaces[];
+};
+
+/* More than any KVM has: x86 has 2, the others 1. */
+#define MAX_SPACES 16
+
+/* Count one of kvmas_kvm_stats. */
+#define kas_kvm_count(kvm, member, n)                                                              \
+	atomic_fetch_add_explicit(                                                                 \
+		&(kvm)->stats[offsetof(struct kvmas_kvm_stats, member) / sizeof(uint64_t)], (n),   \
+		memory_order_relaxed)
+
+/* ioctl.c: the only place that issues ioctls. All return 0 or more, or a negative errno. */
+int kas_kvm_check_extension(struct kvmas_kvm *kvm, unsigned long capability);
+int kas_kvm_set_slot(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
+int kas_kvm_delete_slot(struct kvmas_kvm *kvm, unsigned as_id, unsigned id);
+int kas_kvm_get_dirty_log(struct kvmas_kvm *kvm, const struct kvmas_slot *slot, void *bitmap);
+
+/* log.c: see that a log of this slot can be read, before it must be. -ENOMEM. */
+int kas_kvm_log_reserve(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
+
+/* Read the log of a logged slot into its RAM block's bitmaps. A log that cannot be read counts as
+ * all dirty; the errno is returned all the same. */
+int kas_kvm_log_read(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
+
+/* The log_sync of a bound space; data is its struct kvm_space. */
+int kas_kvm_log_sync(void *data, uint64_t first, uint64_t last);
+
+/* kvm.c: the space that answers exits of an as_id, or of ports; NULL if none does. Held for the
+ * caller. Any thread. */
+#define KAS_KVM_PIO UINT32_MAX
+struct kvmas_space *kas_kvm_get_answering(struct kvmas_kvm *kvm, unsigned as_id);
+
+/* x86.c or noarch.c: which address space of KVM the vCPU was in at this exit. */
+unsigned kas_kvm_exit_as_id(const struct kvm_run *run);
+
+#endif

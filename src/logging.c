@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which memory is to be logged. Clients wish for a region's pages, or all, as written through one
+ * space, or all; what anybody wishes for is logged. The wishes stand in one small table, which is
+ * replaced whole by a commit, so that they change together with the views: a section's `logged` is
+ * a question to (table, space, range), not a part of the view, and turning logging on or off
+ * renders nothing.
+ *
+ * Invariants, under the transaction lock:
+ *   I1  kvmas->logging is what listeners and KVM have been told.
+ *   I2  no wish stands twice in a table.
+ *   I3  a table holds the owner, region and space of each wish.
+ */
+#include "logging.h"
+
+#include <errno.h>
+
+bool kas_logging_wanted(const struct log_table *table, const struct kvmas_space *space,
+			const struct flat_range *range)
+{
+	if (!table || range->readonly || !range->region->ram)
+		return false;
+	for (size_t i = 0; i < table->count; i++) {
+		const struct log_wish *wish = &table->wishes[i];
+
+		if ((!wish->region || wish->region == range->region) &&
+		    (!wish->space || wish->space == space))
+			return true;
+	}
+	return false;
+}
+
+const struct log_table *kas_logging_next(const struct kvmas *kvmas)
+{
+	return kvmas->txn.logging ? kvmas->txn.logging : kvmas->logging;
+}
+
+static void hold_wish(const struct log_wish *wish)
+{
+	kas_object_ref(wish->owner->object);
+	if (wish->region)
+		kvmas_region_ref(wish->region);
+	if (wish->space)
+		kvmas_space_ref(wish->space);
+}
+
+static void drop_wish(const struct log_wish *wish)
+{
+	kvmas_region_unref(wish->region);
+	kvmas_space_unref(wish->space);
+	kas_object_unref(wish->owner->object);
+}
+
+void kas_log_table_free(struct kvmas *kvmas, struct log_table *table)
+{
+	for (size_t i = 0; table && i < table->count; i++)
+		drop_wish(&table->wishes[i]);
+	kas_free(kvmas, table);
+}
+
+static bool same_wish(const struct log_wish *a, const struct log_wish *b)
+{
+	return a->owner == b->owner && a->region == b->region && a->space == b->space;
+}
+
+static const struct log_wish *find_wish(const struct log_table *table, const struct log_wish *wish)
+{
+	for (size_t i = 0; table && i < table->count; i++) {
+		if (same_wish(&table->wishes[i], wish))
+			return &table->wishes[i];
+	}
+	return NULL;
+}
+
+/* Replace the next table by a copy: without one wish, without those who are gone, or with one more;
+ * any may be left out. */
+static int replace_next(struct kvmas *kvmas, const struct log_wish *without, bool without_gone,
+			const struct log_wish *with)
+{
+	const struct log_table *old = kas_logging_next(kvmas);
+	size_t count = old ? old->count : 0;
+	struct log_table *table =
+		kas_alloc(kvmas, sizeof(*table) + (count + 1) * sizeof(table->wishes[0]));
+
+	if (!table)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		const struct log_wish *wish = &old->wishes[i];
+
+		if (wish == without || (without_gone && atomic_load(&wish->owner->gone)))
+			continue;
+		table->wishes[table->count++] = *wish;
+		hold_wish(wish);
+	}
+	if (with) {
+		table->wishes[table->count++] = *with;
+		hold_wish(with);
+	}
+	kas_log_table_free(kvmas, kvmas->txn.logging);
+	kvmas->txn.logging = table;
+	return 0;
+}
+
+int kas_logging_add(struct kvmas *kvmas, const struct log_wish *wish)
+{
+	if (find_wish(kas_logging_next(kvmas), wish))
+		return -EEXIST;
+	return replace_next(kvmas, NULL, false, wish);
+}
+
+int kas_logging_remove(struct kvmas *kvmas, const struct log_wish *wish)
+{
+	const struct log_wish *found = find_wish(kas_logging_next(kvmas), wish);
+
+	return found ? replace_next(kvmas, found, false, NULL) : -ENOENT;
+}
+
+void kas_logging_forget_gone(struct kvmas *kvmas)
+{
+	/* Without memory for it the wishes stay until another commit: more is logged than need be.
+	 */
+	if (atomic_exchange(&kvmas->logging_stale, false) && replace_next(kvmas, NULL, true, NULL))
+		atomic_store(&kvmas->logging_stale, true);
+}
+
+struct log_table *kas_logging_publish(struct kvmas *kvmas)
+{
+	struct log_table *old = kvmas->logging;
+
+	if (!kvmas->txn.logging)
+		return NULL;
+	kvmas->logging = kvmas->txn.logging;
+	kvmas->txn.logging = NULL;
+	return old;
+}
+
+void kas_logging_drop_next(struct kvmas *kvmas)
+{
+	if (!kvmas->txn.logging)
+		return;
+	/* It may have been without those who are gone, and the table is still with them. */
+	atomic_store(&kvmas->logging_stale, true);
+	kas_log_table_free(kvmas, kvmas->txn.logging);
+	kvmas->txn.logging = NULL;
+}
+
+void kas_logging_close(struct kvmas *kvmas)
+{
+	struct log_table *table = kvmas->logging;
+	size_t kept = 0;
+
+	for (size_t i = 0; table && i < table->count; i++) {
+		struct log_wish wish = table->wishes[i];
+
+		if (atomic_load(&wish.owner->gone))
+			drop_wish(&wish);
+		else
+			table->wishes[kept++] = wish;
+	}
+	if (!table)
+		return;
+	table->count = kept;
+	if (kept == 0) {
+		kas_free(kvmas, table);
+		kvmas->logging = NULL;
+	}
+}

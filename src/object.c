@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Contexts and counted objects.
+ *
+ * A struct kvmas is held by its user's handles (together one holder) and by every object made
+ * from it (one holder each); the last holder frees it. Objects die in two steps:
+ *
+ *     refs 1 -> 0        any thread, also a reader that drops the last view of a region
+ *       pushed to kvmas->dead, a stack that is only ever taken whole: no ABA
+ *     kas_reclaim        at the end of a commit or an abort, in kvmas_reclaim, in kvmas_unref
+ *       object->end      drops what the object held (more may die), runs destroy hooks, frees
+ *
+ * so that no destroy hook runs inside a lookup or a release, and none concurrently with another.
+ *
+ * A forked child shares neither the lock's state nor the VM with its parent (KVM answers -EIO to
+ * another mm, virt/kvm/kvm_main.c): one page under MADV_WIPEONFORK tells it for the price of a
+ * load.
+ *
+ * Invariants:
+ *   I1  refs never rises from 0: whoever takes a reference holds one, or something that does.
+ *   I2  an object is on the dead stack at most once, because of I1.
+ *   I3  kvmas outlives every object: each is a holder until its end has run.
+ *
+ * Read kas_object_unref first.
+ */
+#include "object.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void *kas_resize(struct kvmas *kvmas, void *ptr, size_t size)
+{
+	return kvmas->config.realloc(kvmas->config.realloc_data, ptr, size);
+}
+
+void *kas_alloc(struct kvmas *kvmas, size_t size)
+{
+	void *ptr = kas_resize(kvmas, NULL, size);
+
+	return ptr ? memset(ptr, 0, size) : NULL;
+}
+
+char *kas_strdup(struct kvmas *kvmas, const char *string)
+{
+	size_t size = strlen(string) + 1;
+	char *copy = kas_resize(kvmas, NULL, size);
+
+	return copy ? memcpy(copy, string, size) : NULL;
+}
+
+void kas_free(struct kvmas *kvmas, const void *ptr)
+{
+	if (ptr)
+		kas_resize(kvmas, (void *)(uintptr_t)ptr, 0);
+}
+
+void kas_log(struct kvmas *kvmas, enum kvmas_log_level level, const char *format, ...)
+{
+	char line[256];
+	va_list args;
+
+	if (!kvmas->config.log)
+		return;
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	kvmas->config.log(kvmas->config.log_data, level, line);
+}
+
+int kas_config_copy(void *config, size_t size, const void *caller)
+{
+	const unsigned char *bytes = caller;
+	size_t known;
+
+	if (!caller)
+		return -EINVAL;
+	memcpy(&known, caller, sizeof(known));
+	if (known < sizeof(known))
+		return -EINVAL;
+	for (size_t i = size; i < known; i++) {
+		if (bytes[i])
+			return -EOPNOTSUPP;
+	}
+	memset(config, 0, size);
+	memcpy(config, caller, known < size ? known : size);
+	return 0;
+}
+
+void kas_hold(struct kvmas *kvmas)
+{
+	atomic_fetch_add_explicit(&kvmas->holders, 1, memory_order_relaxed);
+}
+
+void kas_let_go(struct kvmas *kvmas)
+{
+	if (atomic_fetch_sub_explicit(&kvmas->holders, 1, memory_order_acq_rel) != 1)
+		return;
+	pthread_mutex_destroy(&kvmas->txn.lock);
+	pthread_mutex_destroy(&kvmas->lists_lock);
+	munmap((void *)(uintptr_t)kvmas->alive, (size_t)sysconf(_SC_PAGESIZE));
+	kas_free(kvmas, kvmas);
+}
+
+int kas_lock(struct kvmas *kvmas)
+{
+	uintptr_t self = (uintptr_t)pthread_self();
+
+	if (!kas_alive(kvmas))
+		return -EIO;
+	if (kas_lock_is_mine(kvmas)) {
+		if (kvmas->txn.calling)
+			return -EBUSY;
+	} else {
+		pthread_mutex_lock(&kvmas->txn.lock);
+		atomic_store_explicit(&kvmas->txn.owner, self, memory_order_relaxed);
+	}
+	kvmas->txn.nesting++;
+	return 0;
+}
+
+int kas_lock_outside(struct kvmas *kvmas)
+{
+	int err = kas_lock(kvmas);
+
+	if (!err && kvmas->txn.depth) {
+		kas_unlock(kvmas);
+		return -EBUSY;
+	}
+	return err;
+}
+
+void kas_unlock(struct kvmas *kvmas)
+{
+	if (--kvmas->txn.nesting)
+		return;
+	atomic_store_explicit(&kvmas->txn.owner, 0, memory_order_relaxed);
+	pthread_mutex_unlock(&kvmas->txn.lock);
+}
+
+bool kas_lock_is_mine(const struct kvmas *kvmas)
+{
+	return atomic_load_explicit(&kvmas->txn.owner, memory_order_relaxed) ==
+	       (uintptr_t)pthread_self();
+}
+
+void kas_object_init(struct object *object, struct kvmas *kvmas, void (*end)(struct object *))
+{
+	object->kvmas = kvmas;
+	object->end = end;
+	atomic_init(&object->refs, 1);
+	kas_hold(kvmas);
+}
+
+void kas_object_ref(struct object *object)
+{
+	atomic_fetch_add_explicit(&object->refs, 1, memory_order_relaxed);
+}
+
+void kas_object_unref(struct object *object)
+{
+	struct kvmas *kvmas = object->kvmas;
+	struct object *top;
+
+	if (!kas_alive(kvmas))
+		return;
+	if (atomic_fetch_sub_explicit(&object->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	/* Held across the push: another thread's reclaim may end the object as soon as it is seen.
+	 */
+	kas_hold(kvmas);
+	top = atomic_load_explicit(&kvmas->dead, memory_order_relaxed);
+	do {
+		object->next_dead = top;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&kvmas->dead, &top, object, memory_order_release, memory_order_relaxed));
+	/* Without a handle nobody will commit or reclaim: the last holder does it. -EBUSY is for a
+	 * reclaim or a transaction that goes on, which ends with one. */
+	if (atomic_load(&kvmas->handles) == 0)
+		kas_try_reclaim(kvmas);
+	kas_let_go(kvmas);
+}
+
+void kas_reclaim(struct kvmas *kvmas)
+{
+	struct object *dead;
+
+	if (kvmas->txn.reclaiming)
+		return;
+	kvmas->txn.reclaiming = true;
+	kas_hold(kvmas);
+	while ((dead = atomic_exchange_explicit(&kvmas->dead, NULL, memory_order_acquire))) {
+		while (dead) {
+			struct object *next = dead->next_dead;
+
+			dead->end(dead);
+			kas_let_go(kvmas);
+			dead = next;
+		}
+	}
+	kvmas->txn.reclaiming = false;
+	kas_let_go(kvmas);
+}
+
+int kas_try_reclaim(struct kvmas *kvmas)
+{
+	int err = kas_lock_outside(kvmas);
+
+	if (err)
+		return err;
+	kas_reclaim(kvmas);
+	kas_unlock(kvmas);
+	return 0;
+}

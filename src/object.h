@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The context that all else hangs from (struct kvmas), and what every counted object shares: its
+ * reference count and its end. See object.c.
+ *
+ * Functions that cross files inside the library begin with kas_, so that a static libkvmas.a
+ * brings no other names into a VMM than kvmas_ and kas_.
+ */
+#ifndef KAS_OBJECT_H
+#define KAS_OBJECT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include <kvmas.h>
+
+struct log_table;
+struct tie;
+struct undo;
+
+/*
+ * A counted object. When the count falls to 0 the object is dead, but still whole: `end` runs
+ * later, in reclaim, under the transaction lock. `end` frees the memory.
+ */
+struct object {
+	struct kvmas *kvmas;
+	atomic_uint refs;
+	struct object *next_dead;
+	void (*end)(struct object *object);
+};
+
+struct kvmas {
+	struct kvmas_config config;
+	const unsigned char *alive; /* one page that reads 0 in a forked child */
+	atomic_uint handles;        /* references of the user's */
+	atomic_uint holders;        /* objects, and 1 while there are handles */
+	_Atomic(struct object *) dead;
+
+	/* Guards the two lists of what exists, against threads that make and end objects. */
+	pthread_mutex_t lists_lock;
+	TAILQ_HEAD(, kvmas_region) regions;
+	TAILQ_HEAD(, dirty_client) clients;
+
+	/* All below is guarded by the transaction lock; txn.c has the rules. */
+	struct {
+		pthread_mutex_t lock;
+		_Atomic(uintptr_t) owner; /* the thread inside, 0 if none */
+		unsigned nesting;         /* times it entered */
+		unsigned depth;           /* begins without their end */
+		bool doomed;              /* an inner level was aborted */
+		bool touched;             /* there may be something to render */
+		bool calling;             /* listeners are being told */
+		bool reclaiming;
+		uint64_t walks;            /* kas_region_reaches: one number for each walk */
+		struct undo *undo;         /* newest first */
+		struct log_table *logging; /* what clients want logged once this commits */
+	} txn;
+	struct log_table *logging; /* what clients want logged: published, with the views */
+	atomic_bool logging_stale; /* a client has gone whose wishes are still in the table */
+	TAILQ_HEAD(, kvmas_space) spaces;
+	TAILQ_HEAD(tie_list, tie) ties;
+};
+
+static inline bool kas_alive(const struct kvmas *kvmas)
+{
+	return *(const volatile unsigned char *)kvmas->alive;
+}
+
+/* All of the library's memory, through kvmas_config.realloc. */
+void *kas_resize(struct kvmas *kvmas, void *ptr, size_t size);
+void *kas_alloc(struct kvmas *kvmas, size_t size); /* zeroed */
+char *kas_strdup(struct kvmas *kvmas, const char *string);
+void kas_free(struct kvmas *kvmas, const void *ptr);
+
+__attribute__((format(printf, 3, 4))) void kas_log(struct kvmas *kvmas, enum kvmas_log_level level,
+						   const char *format, ...);
+
+/* Copy a caller's config into *config*, ours: members it does not know are 0. -EINVAL for none,
+ * -EOPNOTSUPP if it sets members that we do not know. */
+int kas_config_copy(void *config, size_t size, const void *caller);
+
+/* The context lives while it has holders. */
+void kas_hold(struct kvmas *kvmas);
+void kas_let_go(struct kvmas *kvmas);
+
+void kas_object_init(struct object *object, struct kvmas *kvmas, void (*end)(struct object *));
+void kas_object_ref(struct object *object);
+void kas_object_unref(struct object *object);
+static inline bool kas_object_is_dead(const struct object *object)
+{
+	return atomic_load_explicit(&object->refs, memory_order_relaxed) == 0;
+}
+
+/*
+ * The transaction lock: one thread at a time changes, or looks at, what is not for readers. It
+ * nests on its thread. -EIO in a forked child; -EBUSY for the thread that is telling listeners.
+ */
+int kas_lock(struct kvmas *kvmas);
+int kas_lock_outside(struct kvmas *kvmas); /* also -EBUSY inside a transaction */
+void kas_unlock(struct kvmas *kvmas);
+bool kas_lock_is_mine(const struct kvmas *kvmas);
+
+/* Run `end` for all that is dead, until nothing more dies. The transaction lock is held. */
+void kas_reclaim(struct kvmas *kvmas);
+
+/* The same, taking the lock: -EBUSY inside a transaction, and what kas_lock says. */
+int kas_try_reclaim(struct kvmas *kvmas);
+
+#define kas_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+#endif

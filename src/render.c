@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rendering: a tree of regions, painted flat.
+ *
+ * Painting goes from the top down: a region's children by descending priority, then the region
+ * itself; the first to paint an address keeps it. Everything is painted through a window, in the
+ * coordinates of the region at hand, so that cutting to a region's extent is one clip and an alias
+ * only shifts:
+ *
+ *     parent     |-------[first .......... last]-----|       window, in the parent's bytes
+ *     child            |-[0 ...............]---------|       minus the child's offset
+ *     alias target  |....[+target_offset ...]........|       plus the target offset
+ *
+ * A window never wraps: it is clipped before it is shifted, and each shift keeps it inside 64 bits.
+ * The address of byte x is x + delta modulo 2^64, where delta collects the shifts; it may pass
+ * through "negative" values when the target's byte 0 would lie below address 0.
+ *
+ * Invariants:
+ *   I1  the canvas is sorted and disjoint after every fill.
+ *   I2  a window, once shifted to addresses, lies inside its parent's.
+ *
+ * Cost: each region once for every path to it that is not clipped away; each range of the result is
+ * inserted into an array. Read paint first.
+ */
+#include "render.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Far beyond any machine, and a depth at which the stack of a small thread still holds. */
+#define MAX_DEPTH 512
+
+struct canvas {
+	struct kvmas *kvmas;
+	struct flat *flat;
+	uint64_t nodes;
+};
+
+/* How a region is being looked at. */
+struct look {
+	struct range window; /* in the region's bytes */
+	uint64_t delta;      /* the address of byte x is x + delta, modulo 2^64 */
+	bool readonly;       /* on the way here */
+	unsigned depth;
+};
+
+/* The first range of the canvas that ends at *address* or after it. */
+static size_t find(const struct flat *flat, uint64_t address)
+{
+	size_t low = 0;
+	size_t high = flat->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (flat->ranges[middle].range.last < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int insert(struct canvas *canvas, size_t at, const struct flat_range *range)
+{
+	struct flat *flat = canvas->flat;
+
+	if (flat->count >= canvas->kvmas->config.max_ranges)
+		return -E2BIG;
+	if (flat->count == flat->capacity) {
+		size_t capacity = flat->capacity ? 2 * flat->capacity : 16;
+		void *grown =
+			kas_resize(canvas->kvmas, flat->ranges, capacity * sizeof(*flat->ranges));
+
+		if (!grown)
+			return -ENOMEM;
+		flat->ranges = grown;
+		flat->capacity = capacity;
+	}
+	memmove(&flat->ranges[at + 1], &flat->ranges[at],
+		(flat->count - at) * sizeof(*flat->ranges));
+	flat->ranges[at] = *range;
+	flat->count++;
+	return 0;
+}
+
+/* Give *piece* every address of its range that nobody has got yet. */
+static int fill(struct canvas *canvas, const struct flat_range *piece)
+{
+	size_t at = find(canvas->flat, piece->range.first);
+	uint64_t next = piece->range.first;
+
+	for (;;) {
+		const struct range *taken =
+			at < canvas->flat->count ? &canvas->flat->ranges[at].range : NULL;
+		bool ends_here = !taken || taken->first > piece->range.last;
+
+		if (ends_here || taken->first > next) {
+			struct flat_range hole = *piece;
+			int err;
+
+			hole.range.first = next;
+			hole.range.last = ends_here ? piece->range.last : taken->first - 1;
+			hole.offset = piece->offset + (next - piece->range.first);
+			err = insert(canvas, at, &hole);
+			if (err || ends_here)
+				return err;
+			at++; /* past the hole, to what ended it */
+		}
+		if (canvas->flat->ranges[at].range.last >= piece->range.last)
+			return 0;
+		next = canvas->flat->ranges[at].range.last + 1;
+		at++;
+	}
+}
+
+static int paint(struct canvas *canvas, struct kvmas_region *region, struct look look);
+
+static int paint_target(struct canvas *canvas, const struct kvmas_region *alias, struct look look)
+{
+	uint64_t shift = alias->state.target_offset;
+
+	if (look.window.first + shift < shift)
+		return 0; /* past the target's last possible byte */
+	look.window.first += shift;
+	look.window.last = kas_add_saturating(look.window.last, shift);
+	look.delta -= shift;
+	return paint(canvas, alias->state.target, look);
+}
+
+static int paint_children(struct canvas *canvas, const struct kvmas_region *region,
+			  struct look look)
+{
+	struct kvmas_region *child;
+
+	TAILQ_FOREACH(child, &region->children, sibling) {
+		uint64_t offset = child->state.offset;
+		struct look below = look;
+		int err;
+
+		if (!kas_range_clip(&below.window, (struct range){offset, UINT64_MAX}))
+			continue;
+		below.window.first -= offset;
+		below.window.last -= offset;
+		below.delta += offset;
+		err = paint(canvas, child, below);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int paint_self(struct canvas *canvas, struct kvmas_region *region, const struct look *look)
+{
+	struct flat_range piece = {
+		.range = {look->window.first + look->delta, look->window.last + look->delta},
+		.region = region,
+		.offset = look->window.first,
+		.readonly = look->readonly,
+	};
+
+	return fill(canvas, &piece);
+}
+
+static int paint(struct canvas *canvas, struct kvmas_region *region, struct look look)
+{
+	int err;
+
+	if (++canvas->nodes > canvas->kvmas->config.max_nodes || ++look.depth > MAX_DEPTH)
+		return -E2BIG;
+	if (!region->state.enabled ||
+	    !kas_range_clip(&look.window, (struct range){0, region->state.last}))
+		return 0;
+	look.readonly |= region->state.readonly;
+	if (region->kind == KVMAS_REGION_ALIAS)
+		return paint_target(canvas, region, look);
+	err = paint_children(canvas, region, look);
+	if (err || region->kind == KVMAS_REGION_CONTAINER)
+		return err;
+	return paint_self(canvas, region, &look);
+}
+
+/* Whether *after* continues *before*: then they are one range, whichever way each was painted. */
+static bool continues(const struct flat_range *before, const struct flat_range *after)
+{
+	uint64_t length = after->range.first - before->range.first;
+
+	return before->range.last + 1 == after->range.first && before->region == after->region &&
+	       before->offset + length == after->offset && before->readonly == after->readonly;
+}
+
+static void merge(struct flat *flat)
+{
+	size_t kept = 0;
+
+	for (size_t i = 1; i < flat->count; i++) {
+		if (continues(&flat->ranges[kept], &flat->ranges[i]))
+			flat->ranges[kept].range.last = flat->ranges[i].range.last;
+		else
+			flat->ranges[++kept] = flat->ranges[i];
+	}
+	if (flat->count)
+		flat->count = kept + 1;
+}
+
+int kas_render(struct kvmas_region *root, struct flat *flat)
+{
+	struct canvas canvas = {.kvmas = root->object.kvmas, .flat = flat};
+	struct look all = {.window = {0, UINT64_MAX}};
+	int err = paint(&canvas, root, all);
+
+	if (!err)
+		merge(flat);
+	return err;
+}
+
+void kas_flat_fini(struct kvmas *kvmas, struct flat *flat)
+{
+	kas_free(kvmas, flat->ranges);
+	*flat = (struct flat){0};
+}

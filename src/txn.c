@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Transactions: begin, commit, abort; one commit for all spaces, all or nothing.
+ *
+ * Edits change the tree in place and leave an undo each; nobody but the thread in the transaction
+ * sees the tree: readers see views, which do not change before publication.
+ *
+ *     begin ... edits ... commit
+ *                           render     each space's next view, beside its view        may fail
+ *                           prepare    each tie follows: KVM's slots move             may fail
+ *                           publish    views and logging become the new ones
+ *                           tell       listeners of the spaces that changed
+ *                           release    undos, old views; reclaim the dead
+ *     on failure: ties cancelled in reverse order, next views dropped, undos restored, newest first
+ *
+ * Levels nest on one thread. An inner abort cannot undo its part alone, since edits outside may
+ * build on it: it dooms the whole, which the outermost commit undoes.
+ *
+ * Invariants, when the lock is free:
+ *   I1  depth is 0, undo is empty, txn.logging and every next_view are NULL, doomed is false.
+ *   I2  every view shows its tree, but for spaces made in a transaction that failed.
+ *
+ * Read commit_outermost first.
+ */
+#include "txn.h"
+
+#include <errno.h>
+
+#include "listener.h"
+#include "logging.h"
+#include "space.h"
+
+void kas_txn_record(struct kvmas *kvmas, struct undo *undo)
+{
+	undo->next = kvmas->txn.undo;
+	kvmas->txn.undo = undo;
+	kas_txn_touch(kvmas);
+}
+
+void kas_txn_touch(struct kvmas *kvmas)
+{
+	kvmas->txn.touched = true;
+}
+
+int kvmas_begin(struct kvmas *kvmas)
+{
+	int err = kas_lock(kvmas);
+
+	if (!err)
+		kvmas->txn.depth++;
+	return err;
+}
+
+/* Newest first: each finds the tree as its change left it. */
+static void undo_all(struct kvmas *kvmas)
+{
+	struct undo *undo;
+
+	while ((undo = kvmas->txn.undo)) {
+		kvmas->txn.undo = undo->next;
+		undo->restore(undo);
+	}
+	kas_logging_drop_next(kvmas);
+}
+
+static void release_all(struct kvmas *kvmas)
+{
+	struct undo *undo;
+
+	while ((undo = kvmas->txn.undo)) {
+		kvmas->txn.undo = undo->next;
+		undo->release(undo);
+	}
+}
+
+static int render_spaces(struct kvmas *kvmas)
+{
+	struct kvmas_space *space;
+
+	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+		int err = kas_object_is_dead(&space->object) ? 0 : kas_space_render(space);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void drop_next_views(struct kvmas *kvmas)
+{
+	struct kvmas_space *space;
+
+	TAILQ_FOREACH(space, &kvmas->spaces, all)
+		kas_space_drop_next(space);
+}
+
+/* Cancel the ties before *end*, last first. */
+static int cancel_ties(struct kvmas *kvmas, struct tie *end)
+{
+	struct tie *tie = end ? TAILQ_PREV(end, tie_list, all) : TAILQ_LAST(&kvmas->ties, tie_list);
+	int err = 0;
+
+	for (; tie; tie = TAILQ_PREV(tie, tie_list, all)) {
+		int result = tie->cancel(tie);
+
+		if (!err)
+			err = result;
+	}
+	return err;
+}
+
+static int prepare_ties(struct kvmas *kvmas)
+{
+	struct tie *tie;
+
+	TAILQ_FOREACH(tie, &kvmas->ties, all) {
+		int err = tie->prepare(tie);
+		int undone;
+
+		if (!err)
+			continue;
+		undone = cancel_ties(kvmas, tie);
+		return undone ? undone : err;
+	}
+	return 0;
+}
+
+/* Publish each space that changed and tell its listeners, then free what was before. */
+static void publish(struct kvmas *kvmas)
+{
+	bool logging_changes = kvmas->txn.logging;
+	const struct log_table *logging_after = kas_logging_next(kvmas);
+	struct log_table *logging_before = kas_logging_publish(kvmas);
+	struct kvmas_space *space;
+	struct tie *tie;
+
+	if (!logging_changes)
+		logging_before = kvmas->logging;
+	TAILQ_FOREACH(space, &kvmas->spaces, all)
+		space->told_view = space->next_view ? kas_space_publish(space) : space->view;
+	TAILQ_FOREACH(tie, &kvmas->ties, all)
+		tie->finish(tie);
+	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+		struct looks before = {space->told_view, logging_before};
+		struct looks after = {space->view, logging_after};
+
+		if (!kas_object_is_dead(&space->object))
+			kas_listeners_tell(space, before, after);
+		if (space->told_view != space->view)
+			kas_view_unref(space->told_view);
+		space->told_view = NULL;
+	}
+	if (logging_changes)
+		kas_log_table_free(kvmas, logging_before);
+}
+
+static int commit_outermost(struct kvmas *kvmas)
+{
+	int err;
+
+	kas_logging_forget_gone(kvmas);
+	err = kvmas->txn.doomed ? -ECANCELED : 0;
+	if (!err && kvmas->txn.touched)
+		err = render_spaces(kvmas);
+	if (!err)
+		err = prepare_ties(kvmas);
+	if (err) {
+		drop_next_views(kvmas);
+		undo_all(kvmas);
+		return err;
+	}
+	publish(kvmas);
+	release_all(kvmas);
+	return 0;
+}
+
+/* The outermost level is over, whichever way. */
+static void finish(struct kvmas *kvmas)
+{
+	kvmas->txn.doomed = false;
+	kvmas->txn.touched = false;
+	if (atomic_load(&kvmas->handles) == 0)
+		kas_logging_close(kvmas);
+	kas_reclaim(kvmas);
+}
+
+/* End one level of a begin of this thread's: the outermost by *end*. */
+static int end_level(struct kvmas *kvmas, int (*end)(struct kvmas *kvmas))
+{
+	int err = 0;
+
+	if (!kas_alive(kvmas))
+		return -EIO;
+	if (!kas_lock_is_mine(kvmas) || kvmas->txn.calling || kvmas->txn.depth == 0)
+		return -EINVAL;
+	if (kvmas->txn.depth == 1)
+		err = end(kvmas);
+	kvmas->txn.depth--;
+	if (kvmas->txn.depth == 0)
+		finish(kvmas);
+	kas_hold(kvmas);
+	kas_unlock(kvmas);
+	kas_let_go(kvmas);
+	return err;
+}
+
+int kvmas_commit(struct kvmas *kvmas)
+{
+	return end_level(kvmas, commit_outermost);
+}
+
+static int abort_outermost(struct kvmas *kvmas)
+{
+	undo_all(kvmas);
+	return 0;
+}
+
+static void doom(struct kvmas *kvmas)
+{
+	if (kas_alive(kvmas) && kas_lock_is_mine(kvmas) && kvmas->txn.depth > 1)
+		kvmas->txn.doomed = true;
+}
+
+int kvmas_abort(struct kvmas *kvmas)
+{
+	doom(kvmas);
+	return end_level(kvmas, abort_outermost);
+}
+
+int kas_txn_end(struct kvmas *kvmas, int err)
+{
+	int result = kvmas_commit(kvmas);
+
+	return err ? err : result;
+}

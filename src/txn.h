@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* Transactions, as those who take part in them see them: see txn.c. */
+#ifndef KAS_TXN_H
+#define KAS_TXN_H
+
+#include <stdio.h>
+
+#include "object.h"
+
+/* One change that can be taken back. Exactly one of restore and release ends it, and frees it. */
+struct undo {
+	struct undo *next;
+	void (*restore)(struct undo *undo); /* take the change back */
+	void (*release)(struct undo *undo); /* it has been committed */
+};
+
+/* Record a change just made, inside a transaction. */
+void kas_txn_record(struct kvmas *kvmas, struct undo *undo);
+
+/* There is something to render that no undo tells of. */
+void kas_txn_touch(struct kvmas *kvmas);
+
+/* End one level begun with kvmas_begin, in which nothing went wrong if err is 0: returns err, or
+ * what the commit said. On err this level has changed nothing. */
+int kas_txn_end(struct kvmas *kvmas, int err);
+
+/*
+ * Something outside that follows the views and can refuse: KVM. All functions run on the committing
+ * thread, under the transaction lock.
+ */
+struct tie {
+	TAILQ_ENTRY(tie) all;
+	/* The next views and logging are ready: follow them. On an error all is as before, or
+	 * -ENOTRECOVERABLE says that it is not. */
+	int (*prepare)(struct tie *tie);
+	/* Prepared, but the commit failed elsewhere: go back. 0 or -ENOTRECOVERABLE. */
+	int (*cancel)(struct tie *tie);
+	/* Prepared, and published. */
+	void (*finish)(struct tie *tie);
+	int (*dump)(struct tie *tie, FILE *stream);
+};
+
+#endif
