@@ -473,7 +473,7 @@ void kvmas_reader_unref(struct kvmas_reader *reader);
 /**
  * Pin the view last published for a space.
  *
- * @return the view, to be released by the same reader; never NULL for a space of its kvmas.
+ * @return the view, to be released by the same reader; NULL in a forked child only.
  * Since: 0.1
  */
 const struct kvmas_view *kvmas_view_acquire(struct kvmas_reader *reader, struct kvmas_space *space);
@@ -646,8 +646,9 @@ struct kvmas_kvm_config {
 	int (*ioctl)(void *data, int fd, unsigned long request, void *arg);
 	void *ioctl_data;
 	/* Told after each slot operation (undoing included): the slot as it is from then on (for
-	 * DELETE, as it was), and 0 or the negative errno. Called on the committing thread; may not
-	 * call the library but for getters. NULL: none. */
+	 * DELETE, as it was), and 0 or the negative errno. Called on the committing thread, inside
+	 * the commit: as from a listener callback, what would change the topology returns -EBUSY.
+	 * NULL: none. */
 	void (*trace)(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
 		      int result);
 	void *trace_data;
@@ -656,7 +657,8 @@ struct kvmas_kvm_config {
 /**
  * Make a tie to a VM.
  *
- * @return 0; -ENOMEM; -EINVAL for a bad struct_size; what KVM_CHECK_EXTENSION returned.
+ * @return 0; -ENOMEM; -EOPNOTSUPP for a KVM with more spaces or slots than its interface can name;
+ *         -EBUSY in a listener callback; -EIO; what KVM_CHECK_EXTENSION returned.
  * Since: 0.1
  */
 int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,

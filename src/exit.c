@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "dispatch.h"
+#include "kvm/binding.h"
 #include "kvm/kvm.h"
 
 struct kvmas_vcpu {

@@ -107,12 +107,12 @@ static int open_fd(struct kvmas_ram *ram, const struct kvmas_ram_config *config)
 
 static int mmap_flags(const struct kvmas_ram_config *config)
 {
-	int flags = MAP_NORESERVE;
+	int flags;
 
 	if (config->source == KVMAS_RAM_ANON)
-		flags |= MAP_ANONYMOUS | MAP_PRIVATE;
+		flags = MAP_ANONYMOUS | MAP_PRIVATE;
 	else
-		flags |= config->flags & KVMAS_RAM_PRIVATE ? MAP_PRIVATE : MAP_SHARED;
+		flags = config->flags & KVMAS_RAM_PRIVATE ? MAP_PRIVATE : MAP_SHARED;
 	if (config->source == KVMAS_RAM_ANON && config->flags & KVMAS_RAM_HUGETLB)
 		flags |= MAP_HUGETLB;
 	return flags;

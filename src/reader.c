@@ -40,8 +40,7 @@ void kvmas_reader_unref(struct kvmas_reader *reader)
 
 const struct kvmas_view *kvmas_view_acquire(struct kvmas_reader *reader, struct kvmas_space *space)
 {
-	(void)reader;
-	return kas_space_get_view(space);
+	return kas_alive(reader->kvmas) ? kas_space_get_view(space) : NULL;
 }
 
 void kvmas_view_release(struct kvmas_reader *reader, const struct kvmas_view *view)

@@ -162,8 +162,12 @@ static int commit_outermost(struct kvmas *kvmas)
 	err = kvmas->txn.doomed ? -ECANCELED : 0;
 	if (!err && kvmas->txn.touched)
 		err = render_spaces(kvmas);
-	if (!err)
+	if (!err) {
+		/* The caller's ioctl and trace hooks may not change what is being followed. */
+		kvmas->txn.calling = true;
 		err = prepare_ties(kvmas);
+		kvmas->txn.calling = false;
+	}
 	if (err) {
 		drop_next_views(kvmas);
 		undo_all(kvmas);

@@ -9,9 +9,6 @@
  * Each bound space has a listener of its own, for its own log_sync: reading one space's logs
  * touches no other space, and no code knows all spaces.
  *
- * Which space answers an exit of an as_id (`answers`) is published like a view: when a commit has
- * succeeded. vCPU threads read it under a small lock of its own.
- *
  * Invariants, when the transaction lock is free and the tie is not broken:
  *   I1  the slots of each as_id are the mappings of its space's view, possibly cut; of an unbound
  *       one, none.
@@ -26,6 +23,7 @@
 #include <string.h>
 
 #include "apply.h"
+#include "binding.h"
 
 static struct kvmas_kvm *kvm_of(struct tie *tie)
 {
@@ -103,22 +101,6 @@ static int tie_cancel(struct tie *tie)
 	return err;
 }
 
-/* From now on exits are answered by the spaces that are bound now. */
-static void publish_answers(struct kvmas_kvm *kvm)
-{
-	for (unsigned i = 0; i < kvm->nspaces; i++) {
-		struct kvm_space *space = &kvm->spaces[i];
-		struct kvmas_space *old = space->answers;
-
-		if (old == space->space)
-			continue;
-		pthread_mutex_lock(&kvm->answers_lock);
-		space->answers = space->space ? kvmas_space_ref(space->space) : NULL;
-		pthread_mutex_unlock(&kvm->answers_lock);
-		kvmas_space_unref(old);
-	}
-}
-
 static void tie_finish(struct tie *tie)
 {
 	struct kvmas_kvm *kvm = kvm_of(tie);
@@ -129,7 +111,7 @@ static void tie_finish(struct tie *tie)
 		kas_kvm_count(kvm, commits, 1);
 	kas_kvm_count(kvm, bytes_torn_live, kvm->plan.bytes_torn);
 	kas_plan_fini(kvm->object.kvmas, &kvm->plan);
-	publish_answers(kvm);
+	kas_kvm_publish_answers(kvm);
 	kvm->changed = false;
 	kvm->broken = false;
 }
@@ -162,35 +144,11 @@ static int tie_dump(struct tie *tie, FILE *stream)
 	return 0;
 }
 
-/* Bind an address space to a space of ours, or to none. */
-static void set_binding(struct kvm_space *kvm_space, struct kvmas_space *space)
-{
-	struct kvmas_space *old = kvm_space->space;
-
-	if (old)
-		kas_listener_unlink(&kvm_space->listener);
-	kvm_space->space = space ? kvmas_space_ref(space) : NULL;
-	if (space) {
-		kvm_space->listener = (struct kvmas_listener){
-			.space = space,
-			.config = {.data = kvm_space, .log_sync = kas_kvm_log_sync},
-		};
-		kas_listener_link(&kvm_space->listener);
-	}
-	kvmas_space_unref(old);
-	kvm_space->kvm->changed = true;
-}
-
 static void fini_members(struct kvmas_kvm *kvm)
 {
 	struct kvmas *kvmas = kvm->object.kvmas;
 
-	while (kvm->reserved) {
-		struct reserved *next = kvm->reserved->next;
-
-		kas_free(kvmas, kvm->reserved);
-		kvm->reserved = next;
-	}
+	kas_kvm_free_reserved(kvm);
 	for (unsigned i = 0; i < kvm->nspaces; i++)
 		kas_slots_fini(kvmas, &kvm->spaces[i].slots);
 	kas_free(kvmas, kvm->log);
@@ -201,9 +159,9 @@ static void kvm_end(struct object *object)
 	struct kvmas_kvm *kvm = kas_container_of(object, struct kvmas_kvm, object);
 
 	for (unsigned i = 0; i < kvm->nspaces; i++)
-		set_binding(&kvm->spaces[i], NULL);
-	publish_answers(kvm);
-	kvmas_space_unref(kvm->pio_space);
+		kas_kvm_set_binding(&kvm->spaces[i], NULL);
+	kas_kvm_publish_answers(kvm);
+	kvmas_kvm_set_pio_space(kvm, NULL);
 	TAILQ_REMOVE(&object->kvmas->ties, &kvm->tie, all);
 	fini_members(kvm);
 	pthread_mutex_destroy(&kvm->answers_lock);
@@ -303,195 +261,6 @@ void kvmas_kvm_unref(struct kvmas_kvm *kvm)
 unsigned kvmas_kvm_get_as_count(const struct kvmas_kvm *kvm)
 {
 	return kvm->nspaces;
-}
-
-struct binding_undo {
-	struct undo undo;
-	struct kvm_space *kvm_space; /* its kvm is held */
-	struct kvmas_space *before;  /* held */
-};
-
-static void free_binding_undo(struct undo *undo)
-{
-	struct binding_undo *binding = kas_container_of(undo, struct binding_undo, undo);
-	struct kvmas_kvm *kvm = binding->kvm_space->kvm;
-
-	kvmas_space_unref(binding->before);
-	kas_free(kvm->object.kvmas, binding);
-	kvmas_kvm_unref(kvm);
-}
-
-static void restore_binding(struct undo *undo)
-{
-	struct binding_undo *binding = kas_container_of(undo, struct binding_undo, undo);
-
-	set_binding(binding->kvm_space, binding->before);
-	free_binding_undo(undo);
-}
-
-/* Bind or unbind inside a transaction. */
-static int rebind(struct kvm_space *kvm_space, struct kvmas_space *space)
-{
-	struct kvmas_kvm *kvm = kvm_space->kvm;
-	struct binding_undo *binding = kas_alloc(kvm->object.kvmas, sizeof(*binding));
-
-	if (!binding)
-		return -ENOMEM;
-	binding->undo.restore = restore_binding;
-	binding->undo.release = free_binding_undo;
-	binding->kvm_space = kvm_space;
-	kvmas_kvm_ref(kvm);
-	binding->before = kvm_space->space ? kvmas_space_ref(kvm_space->space) : NULL;
-	kas_txn_record(kvm->object.kvmas, &binding->undo);
-	set_binding(kvm_space, space);
-	return 0;
-}
-
-int kvmas_kvm_bind(struct kvmas_kvm *kvm, struct kvmas_space *space, unsigned as_id)
-{
-	struct kvmas *kvmas = kvm->object.kvmas;
-	int err;
-
-	if (as_id >= kvm->nspaces)
-		return -EOPNOTSUPP;
-	if (space->object.kvmas != kvmas)
-		return -EXDEV;
-	err = kvmas_begin(kvmas);
-	if (err)
-		return err;
-	err = kvm->spaces[as_id].space ? -EEXIST : rebind(&kvm->spaces[as_id], space);
-	return kas_txn_end(kvmas, err);
-}
-
-int kvmas_kvm_unbind(struct kvmas_kvm *kvm, unsigned as_id)
-{
-	struct kvmas *kvmas = kvm->object.kvmas;
-	int err;
-
-	if (as_id >= kvm->nspaces)
-		return -ENOENT;
-	err = kvmas_begin(kvmas);
-	if (err)
-		return err;
-	err = kvm->spaces[as_id].space ? rebind(&kvm->spaces[as_id], NULL) : -ENOENT;
-	return kas_txn_end(kvmas, err);
-}
-
-struct reserve_undo {
-	struct undo undo;
-	struct kvmas_kvm *kvm; /* held */
-};
-
-static void free_reserve_undo(struct undo *undo)
-{
-	struct reserve_undo *reserve = kas_container_of(undo, struct reserve_undo, undo);
-	struct kvmas_kvm *kvm = reserve->kvm;
-
-	kas_free(kvm->object.kvmas, reserve);
-	kvmas_kvm_unref(kvm);
-}
-
-/* Undos run newest first: the range that this one added is the list's first. */
-static void restore_reserved(struct undo *undo)
-{
-	struct kvmas_kvm *kvm = kas_container_of(undo, struct reserve_undo, undo)->kvm;
-	struct reserved *reserved = kvm->reserved;
-
-	kvm->reserved = reserved->next;
-	kas_free(kvm->object.kvmas, reserved);
-	kvm->changed = true;
-	free_reserve_undo(undo);
-}
-
-static int reserve_range(struct kvmas_kvm *kvm, struct range range)
-{
-	struct kvmas *kvmas = kvm->object.kvmas;
-	struct reserve_undo *undo = kas_alloc(kvmas, sizeof(*undo));
-	struct reserved *reserved = kas_alloc(kvmas, sizeof(*reserved));
-
-	if (!undo || !reserved) {
-		kas_free(kvmas, undo);
-		kas_free(kvmas, reserved);
-		return -ENOMEM;
-	}
-	*reserved = (struct reserved){range, kvm->reserved};
-	kvm->reserved = reserved;
-	kvm->changed = true;
-	undo->undo.restore = restore_reserved;
-	undo->undo.release = free_reserve_undo;
-	undo->kvm = kvmas_kvm_ref(kvm);
-	kas_txn_record(kvmas, &undo->undo);
-	return 0;
-}
-
-int kvmas_kvm_reserve_range(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size)
-{
-	uint64_t mask = kas_page_size() - 1;
-	struct range range;
-	int err = kas_range_from(gpa, size, &range);
-
-	if (err || range.first & mask || ~range.last & mask)
-		return -EINVAL;
-	err = kvmas_begin(kvm->object.kvmas);
-	if (err)
-		return err;
-	return kas_txn_end(kvm->object.kvmas, reserve_range(kvm, range));
-}
-
-int kvmas_kvm_reserve_ids(struct kvmas_kvm *kvm, unsigned as_id, unsigned first, unsigned count)
-{
-	struct slots *slots;
-	int err;
-
-	if (as_id >= kvm->nspaces)
-		return -EOPNOTSUPP;
-	slots = &kvm->spaces[as_id].slots;
-	if (first > slots->limit || count > slots->limit - first)
-		return -EINVAL;
-	err = kas_lock(kvm->object.kvmas);
-	if (err)
-		return err;
-	for (unsigned id = first; !err && id < first + count; id++)
-		err = kas_id_test(slots->used, id) ? -EBUSY : 0;
-	for (unsigned id = first; !err && id < first + count; id++)
-		kas_id_set(slots->reserved, id, true);
-	kas_unlock(kvm->object.kvmas);
-	return err;
-}
-
-int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
-{
-	struct kvmas *kvmas = kvm->object.kvmas;
-	struct kvmas_space *old;
-	int err;
-
-	if (space && space->object.kvmas != kvmas)
-		return -EXDEV;
-	err = kas_lock(kvmas);
-	if (err)
-		return err;
-	old = kvm->pio_space;
-	pthread_mutex_lock(&kvm->answers_lock);
-	kvm->pio_space = space ? kvmas_space_ref(space) : NULL;
-	pthread_mutex_unlock(&kvm->answers_lock);
-	kas_unlock(kvmas);
-	kvmas_space_unref(old);
-	return 0;
-}
-
-struct kvmas_space *kas_kvm_get_answering(struct kvmas_kvm *kvm, unsigned as_id)
-{
-	struct kvmas_space *space = NULL;
-
-	pthread_mutex_lock(&kvm->answers_lock);
-	if (as_id == KAS_KVM_PIO)
-		space = kvm->pio_space;
-	else if (as_id < kvm->nspaces)
-		space = kvm->spaces[as_id].answers;
-	if (space)
-		kvmas_space_ref(space);
-	pthread_mutex_unlock(&kvm->answers_lock);
-	return space;
 }
 
 int kvmas_kvm_slots_free(struct kvmas_kvm *kvm, unsigned as_id)

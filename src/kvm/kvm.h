@@ -8,6 +8,7 @@
 #include "listener.h"
 #include "plan.h"
 #include "ram.h"
+#include "reserve.h"
 #include "slots.h"
 #include "txn.h"
 
@@ -21,12 +22,6 @@ struct kvm_space {
 	struct kvmas_space *answers;    /* to exits, since the last commit: held, or NULL */
 	struct slots slots;             /* what the kernel has, at every moment */
 	struct kvmas_listener listener; /* for log_sync; linked while bound */
-};
-
-/* A gpa range that no slot of ours may touch. */
-struct reserved {
-	struct range range;
-	struct reserved *next;
 };
 
 struct kvmas_kvm {
@@ -74,11 +69,6 @@ int kas_kvm_log_read(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
 
 /* The log_sync of a bound space; data is its struct kvm_space. */
 int kas_kvm_log_sync(void *data, uint64_t first, uint64_t last);
-
-/* kvm.c: the space that answers exits of an as_id, or of ports; NULL if none does. Held for the
- * caller. Any thread. */
-#define KAS_KVM_PIO UINT32_MAX
-struct kvmas_space *kas_kvm_get_answering(struct kvmas_kvm *kvm, unsigned as_id);
 
 /* x86.c or noarch.c: which address space of KVM the vCPU was in at this exit. */
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run);

@@ -5,9 +5,8 @@
 
 #include "logging.h"
 #include "range.h"
+#include "reserve.h"
 #include "space.h"
-
-struct reserved;
 
 /* Slots that are wanted: sorted by gpa, disjoint, without ids. Blocks are not held. */
 struct mappings {

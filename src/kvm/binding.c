@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bindings: which space an address space of KVM shows, and which space answers the exits there.
+ *
+ * The two differ inside a transaction only. A binding changes with an undo; who answers (`answers`)
+ * is published like a view, when the commit has succeeded. vCPU threads read it, and the PIO space,
+ * under a small lock of its own.
+ *
+ * Each bound space has a listener of its own, for its own log_sync.
+ */
+#include "binding.h"
+
+#include <errno.h>
+
+void kas_kvm_set_binding(struct kvm_space *kvm_space, struct kvmas_space *space)
+{
+	struct kvmas_space *old = kvm_space->space;
+
+	if (old)
+		kas_listener_unlink(&kvm_space->listener);
+	kvm_space->space = space ? kvmas_space_ref(space) : NULL;
+	if (space) {
+		kvm_space->listener = (struct kvmas_listener){
+			.space = space,
+			.config = {.data = kvm_space, .log_sync = kas_kvm_log_sync},
+		};
+		kas_listener_link(&kvm_space->listener);
+	}
+	kvmas_space_unref(old);
+	kvm_space->kvm->changed = true;
+}
+
+void kas_kvm_publish_answers(struct kvmas_kvm *kvm)
+{
+	for (unsigned i = 0; i < kvm->nspaces; i++) {
+		struct kvm_space *space = &kvm->spaces[i];
+		struct kvmas_space *old = space->answers;
+
+		if (old == space->space)
+			continue;
+		pthread_mutex_lock(&kvm->answers_lock);
+		space->answers = space->space ? kvmas_space_ref(space->space) : NULL;
+		pthread_mutex_unlock(&kvm->answers_lock);
+		kvmas_space_unref(old);
+	}
+}
+
+struct binding_undo {
+	struct undo undo;
+	struct kvm_space *kvm_space; /* its kvm is held */
+	struct kvmas_space *before;  /* held */
+};
+
+static void free_binding_undo(struct undo *undo)
+{
+	struct binding_undo *binding = kas_container_of(undo, struct binding_undo, undo);
+	struct kvmas_kvm *kvm = binding->kvm_space->kvm;
+
+	kvmas_space_unref(binding->before);
+	kas_free(kvm->object.kvmas, binding);
+	kvmas_kvm_unref(kvm);
+}
+
+static void restore_binding(struct undo *undo)
+{
+	struct binding_undo *binding = kas_container_of(undo, struct binding_undo, undo);
+
+	kas_kvm_set_binding(binding->kvm_space, binding->before);
+	free_binding_undo(undo);
+}
+
+/* Bind or unbind inside a transaction. */
+static int rebind(struct kvm_space *kvm_space, struct kvmas_space *space)
+{
+	struct kvmas_kvm *kvm = kvm_space->kvm;
+	struct binding_undo *binding = kas_alloc(kvm->object.kvmas, sizeof(*binding));
+
+	if (!binding)
+		return -ENOMEM;
+	binding->undo.restore = restore_binding;
+	binding->undo.release = free_binding_undo;
+	binding->kvm_space = kvm_space;
+	kvmas_kvm_ref(kvm);
+	binding->before = kvm_space->space ? kvmas_space_ref(kvm_space->space) : NULL;
+	kas_txn_record(kvm->object.kvmas, &binding->undo);
+	kas_kvm_set_binding(kvm_space, space);
+	return 0;
+}
+
+int kvmas_kvm_bind(struct kvmas_kvm *kvm, struct kvmas_space *space, unsigned as_id)
+{
+	struct kvmas *kvmas = kvm->object.kvmas;
+	int err;
+
+	if (as_id >= kvm->nspaces)
+		return -EOPNOTSUPP;
+	if (space->object.kvmas != kvmas)
+		return -EXDEV;
+	err = kvmas_begin(kvmas);
+	if (err)
+		return err;
+	err = kvm->spaces[as_id].space ? -EEXIST : rebind(&kvm->spaces[as_id], space);
+	return kas_txn_end(kvmas, err);
+}
+
+int kvmas_kvm_unbind(struct kvmas_kvm *kvm, unsigned as_id)
+{
+	struct kvmas *kvmas = kvm->object.kvmas;
+	int err;
+
+	if (as_id >= kvm->nspaces)
+		return -ENOENT;
+	err = kvmas_begin(kvmas);
+	if (err)
+		return err;
+	err = kvm->spaces[as_id].space ? rebind(&kvm->spaces[as_id], NULL) : -ENOENT;
+	return kas_txn_end(kvmas, err);
+}
+
+int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
+{
+	struct kvmas *kvmas = kvm->object.kvmas;
+	struct kvmas_space *old;
+	int err;
+
+	if (space && space->object.kvmas != kvmas)
+		return -EXDEV;
+	err = kas_lock(kvmas);
+	if (err)
+		return err;
+	old = kvm->pio_space;
+	pthread_mutex_lock(&kvm->answers_lock);
+	kvm->pio_space = space ? kvmas_space_ref(space) : NULL;
+	pthread_mutex_unlock(&kvm->answers_lock);
+	kas_unlock(kvmas);
+	kvmas_space_unref(old);
+	return 0;
+}
+
+struct kvmas_space *kas_kvm_get_answering(struct kvmas_kvm *kvm, unsigned as_id)
+{
+	struct kvmas_space *space = NULL;
+
+	pthread_mutex_lock(&kvm->answers_lock);
+	if (as_id == KAS_KVM_PIO)
+		space = kvm->pio_space;
+	else if (as_id < kvm->nspaces)
+		space = kvm->spaces[as_id].answers;
+	if (space)
+		kvmas_space_ref(space);
+	pthread_mutex_unlock(&kvm->answers_lock);
+	return space;
+}

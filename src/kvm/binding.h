@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Which space belongs to which address space of KVM: see binding.c. */
+#ifndef KAS_BINDING_H
+#define KAS_BINDING_H
+
+#include "kvm.h"
+
+/* Bind an address space to a space of ours, or to none, recording nothing. The transaction lock is
+ * held. */
+void kas_kvm_set_binding(struct kvm_space *kvm_space, struct kvmas_space *space);
+
+/* From now on exits are answered by the spaces that are bound now. */
+void kas_kvm_publish_answers(struct kvmas_kvm *kvm);
+
+/* The space that answers exits of an as_id, or of ports; NULL if none does. Held for the caller.
+ * Any thread. */
+#define KAS_KVM_PIO UINT32_MAX
+struct kvmas_space *kas_kvm_get_answering(struct kvmas_kvm *kvm, unsigned as_id);
+
+#endif
