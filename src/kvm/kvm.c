@@ -296,7 +296,7 @@ int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
 
 void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret)
 {
-	uint64_t values[sizeof(*ret) / sizeof(uint64_t)];
+	uint64_t values[sizeof(*ret) / sizeof(uint64_t)] = {0};
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
 		values[i] = atomic_load_explicit(&kvm->stats[i], memory_order_relaxed);

@@ -1,0 +1,191 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Usage: tests/lab/test.sh
+#
+# Proves the lab: one line "ok NAME" or "FAILED NAME: why" per check; status 1 if any failed.
+#
+# shellcheck disable=SC2317 # check calls the conditions
+
+set -u
+
+here=$(CDPATH='' cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
+failures=0
+
+# check NAME CONDITION...: the condition is a command; what fails is shown with what the last run
+# said.
+check() {
+    local name=$1
+    shift
+    if "$@"; then
+        echo "ok $name"
+    else
+        echo "FAILED $name: not true: $* (status $status)"
+        sed 's/^/    /' "$scratch/out" "$scratch/err"
+        failures=$((failures + 1))
+    fi
+}
+
+# in_lab ARG...: a run of the lab to its end; leaves $status and the files out and err.
+in_lab() {
+    local start=$SECONDS
+    "$here/run" "$@" >"$scratch/out" 2>"$scratch/err"
+    status=$?
+    took=$((SECONDS - start))
+}
+
+# script NAME: makes a program of its stdin.
+script() {
+    { echo '#!/bin/sh'; cat; } >"$1"
+    chmod +x "$1"
+}
+
+says() {
+    grep -q -e "$2" "$scratch/$1"
+}
+
+has_lines() {
+    (($(wc -l <"$scratch/$1") == $2))
+}
+
+# The lab's machines work in folders below TMPDIR and name files in them.
+no_machine_left() {
+    local file
+    for file in /proc/[0-9]*/cwd; do
+        [[ $(readlink "$file" 2>/dev/null) != "$scratch"/* ]] || return
+    done
+    [[ -z $(find "$scratch" -mindepth 1 -maxdepth 1 -name 'tmp.*') ]]
+}
+
+machine_left() {
+    ! no_machine_left
+}
+
+output_status_and_environment() {
+    script echoes <<'END'
+printf 'a\r\nb\tc\n\nto stderr, no newline: '
+printf '\001\377' >&2
+cat data/one "$PWD/data/sub/two" -
+echo "$LAB $GIVEN $TAKEN ${ABSENT-unset}"
+exit 7
+END
+    mkdir -p data/sub
+    echo one >data/one
+    echo two >data/sub/two
+    printf 'a\r\nb\tc\n\nto stderr, no newline: \001\377one\ntwo\n1 a=b c taken unset\n' >expected
+    TAKEN=taken in_lab --file data --env GIVEN='a=b c' --env TAKEN --env ABSENT echoes
+    check output_is_exact cmp -s out expected
+    check nothing_on_stderr has_lines err 0
+    check status_is_the_programs test "$status" = 7
+}
+
+arguments() {
+    # shellcheck disable=SC2016 # nothing in them is to be expanded
+    local words=('two words' '' "it's" '"' $'line\nbreak' '$HOME `id` \n' '*' -x $'\351\201\377' '')
+    # shellcheck disable=SC2016 # for the lab's shell
+    script words <<<'printf "<%s>" "$#" "$@"'
+    in_lab -- "$scratch/words" "${words[@]}"
+    printf '<%s>' "${#words[@]}" "${words[@]}" >expected
+    check arguments_are_exact cmp -s out expected
+    check status_0 test "$status" = 0
+}
+
+crash() {
+    # shellcheck disable=SC2016 # for the lab's shell
+    script crash <<<'echo before; kill -SEGV $$'
+    in_lab ./crash
+    check crash_is_128_plus_signal test "$status" = 139
+    check crash_keeps_output says out '^before$'
+    check crash_is_said says err '^lab: ./crash was killed by signal 11 (SIGSEGV)$'
+}
+
+hang() {
+    script hang <<<'echo first; while :; do :; done'
+    in_lab --timeout 6 hang
+    check hang_is_124 test "$status" = 124
+    check hang_is_said says err '^lab: no end within 6 seconds'
+    check hang_ends_in_time test "$took" -le 9
+    check hang_leaves_nothing no_machine_left
+}
+
+interrupt() {
+    local line='' run start
+    # Not through in_lab: this is about a run that has not ended.
+    mkfifo pipe
+    "$here/run" hang >pipe 2>err &
+    run=$!
+    read -r -t 60 line <pipe
+    check output_comes_at_once test "$line" = first
+    check run_goes_on kill -0 "$run"
+    check machine_is_seen machine_left
+    start=$SECONDS
+    kill -TERM "$run"
+    wait "$run" 2>/dev/null
+    status=$?
+    check interrupt_ends_the_run test "$status" = 143
+    check interrupt_is_quick test $((SECONDS - start)) -le 3
+    check interrupt_leaves_nothing no_machine_left
+}
+
+panic() {
+    script panic <<<'echo before; echo c >/proc/sysrq-trigger'
+    in_lab panic
+    check panic_is_125 test "$status" = 125
+    check panic_keeps_output says out '^before$'
+    check panic_is_said says err '^lab: Kernel panic - not syncing'
+    check panic_shows_console says err 'Call Trace'
+}
+
+early_end() {
+    script off <<<'poweroff -f'
+    in_lab off
+    check early_power_off_is_125 test "$status" = 125
+    check early_power_off_is_said says err '^lab: the machine went down before'
+    # More than QEMU can have.
+    in_lab --memory 99999999 off
+    check qemu_failure_is_125 test "$status" = 125
+    check qemu_failure_is_said says err '^lab: QEMU ended with status'
+}
+
+wrong_usage() {
+    in_lab ./no-such-program
+    check missing_program_is_125 test "$status" = 125
+    check missing_program_is_one_line has_lines err 1
+    in_lab --no-such-option hang
+    check unknown_option_is_125 test "$status" = 125
+    check unknown_option_is_one_line has_lines err 1
+    in_lab --file no-such-file hang
+    check missing_file_is_125 test "$status" = 125
+}
+
+capabilities() {
+    type -P cc >/dev/null || "$here/../setup.sh" gcc libc6-dev || exit 1
+    cc -O -static -o "$lab/caps.$$" "$here/caps.c" && mv "$lab/caps.$$" "$lab/caps" || exit 1
+    in_lab "$lab/caps"
+    check kvm_has_smm says out '^KVM_CAP_X86_SMM 1$'
+    check kvm_has_two_spaces says out '^KVM_CAP_MULTI_ADDRESS_SPACE 2$'
+    check capabilities_suffice test "$status" = 0
+}
+
+shared_libraries() {
+    cc -O -o dynamic "$here/caps.c" || exit 1
+    in_lab --cpus 2 --memory 512 dynamic
+    check shared_libraries_come_along test "$status" = 0
+}
+
+lab=$("$here/build") || exit 1
+scratch=$(mktemp -d) && cd "$scratch" || exit 1
+trap 'rm -rf "$scratch"' EXIT
+export TMPDIR=$scratch
+
+output_status_and_environment
+arguments
+crash
+hang
+interrupt
+panic
+early_end
+wrong_usage
+capabilities
+shared_libraries
+exit $((failures != 0))
