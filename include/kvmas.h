@@ -168,7 +168,7 @@ int kvmas_begin(struct kvmas *kvmas);
  *         kvmas_config; -ENOSPC when KVM's slots do not suffice; what KVM refused an operation
  *         with; -ENOTRECOVERABLE if KVM refused the undoing as well: the slots then differ from
  *         the views, and every later commit tries again to bring them in step; -EINVAL without
- *         begin.
+ *         begin; -EBUSY in a listener callback, where the level has not ended.
  * Since: 0.1
  */
 int kvmas_commit(struct kvmas *kvmas);
@@ -177,7 +177,7 @@ int kvmas_commit(struct kvmas *kvmas);
  * Abort: the outermost one undoes every change since its begin; an inner one makes the outermost
  * commit undo them and return -ECANCELED.
  *
- * @return 0; -EINVAL without begin.
+ * @return 0; -EINVAL without begin; -EBUSY in a listener callback.
  * Since: 0.1
  */
 int kvmas_abort(struct kvmas *kvmas);
@@ -198,8 +198,9 @@ enum kvmas_ram_source {
 
 /** Bits of kvmas_ram_config.flags. None but READONLY applies to KVMAS_RAM_CALLER. Since: 0.1 */
 enum kvmas_ram_flags {
-	KVMAS_RAM_HUGETLB = 1u << 0,  /* reserved huge pages of the default size; ANON, MEMFD */
-	KVMAS_RAM_THP = 1u << 1,      /* ask for transparent huge pages */
+	KVMAS_RAM_HUGETLB =
+		1u << 0,         /* reserved huge pages of the default size, whole; ANON, MEMFD */
+	KVMAS_RAM_THP = 1u << 1, /* ask for transparent huge pages */
 	KVMAS_RAM_PREFAULT = 1u << 2, /* have every page present before kvmas_ram_new returns */
 	KVMAS_RAM_DUMP = 1u << 3,     /* keep it in core dumps */
 	KVMAS_RAM_FORK = 1u << 4,     /* keep it in forked children */
@@ -228,11 +229,10 @@ struct kvmas_ram_config {
  *
  * @kvmas: whose allocation and log hooks it uses.
  * @return 0; -EINVAL for size 0 or too large to map, a missing name, an unaligned hva or
- *         fd_offset, a regular file that ends before, flags that do not fit the source; -ENOMEM;
- *         what mmap(2), memfd_create(2), fcntl(2), fstat(2) or madvise(2) said (PREFAULT needs
- *         Linux 5.14, else -EINVAL).
- * Cost: with PREFAULT, every page is touched.
- * Since: 0.1
+ *         fd_offset, a regular file that ends before, a size that is not whole huge pages with
+ *         HUGETLB, flags that do not fit the source; -ENOMEM; what mmap(2), memfd_create(2),
+ * fcntl(2), fstat(2) or madvise(2) said (PREFAULT needs Linux 5.14, else -EINVAL). Cost: with
+ * PREFAULT, every page is touched. Since: 0.1
  */
 int kvmas_ram_new(struct kvmas *kvmas, const struct kvmas_ram_config *config,
 		  struct kvmas_ram **ret);
@@ -317,8 +317,7 @@ struct kvmas_region_config {
 	/* RAM and ROM: which block, and the page-aligned offset in it that is byte 0 here. */
 	struct kvmas_ram *ram;
 	uint64_t ram_offset;
-	/* MMIO: the device's callbacks; must outlive the region, the library keeps the pointer.
-	 * NULL: reads give ones, writes are dropped. */
+	/* MMIO: the device's callbacks, copied. NULL: reads give ones, writes are dropped. */
 	const struct kvmas_ops *ops;
 	void *opaque;
 	/* ALIAS: the region shown, and the offset in it that appears at byte 0 of the alias. */
@@ -456,7 +455,7 @@ struct kvmas_section {
 	struct kvmas_region *region; /* who answers: never a container, never an alias */
 	uint64_t offset;             /* in region, at gpa */
 	bool readonly;
-	bool logged;           /* a client wants its dirty pages */
+	bool logged; /* a client wants its dirty pages; told to listeners, false in a lookup */
 	struct kvmas_ram *ram; /* RAM and ROM, else NULL */
 	uint64_t ram_offset;   /* in ram, at gpa */
 	void *hva;             /* host address of gpa; NULL without ram */
@@ -485,7 +484,7 @@ void kvmas_view_release(struct kvmas_reader *reader, const struct kvmas_view *vi
  * Find the section that holds an address. The section is given whole: its members speak of its own
  * first address, which is gpa or below.
  *
- * @return 0; -ENOENT where nothing answers.
+ * @return 0; -ENOENT where nothing answers; -EIO.
  * Since: 0.1
  */
 int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret);
@@ -494,7 +493,7 @@ int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_
  * Find the first section that ends at gpa or after it: with gpa = last + 1 of the one before,
  * the way to walk a view.
  *
- * @return 0; -ENOENT past the last section.
+ * @return 0; -ENOENT past the last section; -EIO.
  * Since: 0.1
  */
 int kvmas_view_next(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret);
@@ -597,7 +596,7 @@ int kvmas_client_log_stop(struct kvmas_client *client, struct kvmas_region *regi
  * @first_page, @npages: host pages of the block; first_page a multiple of 64.
  * @bitmap: (npages + 63) / 64 words, written: bit i of word w is page first_page + 64 w + i.
  * @return the number of dirty pages; -EINVAL past the end of the block or unaligned; -ENOENT if
- *         the client's kvmas has no region on this block; -EIO.
+ *         the client has no bitmap on this block: its kvmas never had a region on it; -EIO.
  * Since: 0.1
  */
 int64_t kvmas_client_take(struct kvmas_client *client, struct kvmas_ram *ram, uint64_t first_page,

@@ -148,6 +148,7 @@ int kas_dirty_add_bitmap(struct dirty *dirty, struct dirty_client *client, struc
 	struct dirty_bitmap *bitmap;
 	bool there;
 
+	client->added = NULL;
 	free_orphans(client, kvmas);
 	pthread_mutex_lock(&dirty->lock);
 	there = bitmap_of(dirty, client);
@@ -162,6 +163,7 @@ int kas_dirty_add_bitmap(struct dirty *dirty, struct dirty_client *client, struc
 	bitmap->dirty = dirty;
 	bitmap->owner = client;
 	bitmap->linked = true;
+	client->added = bitmap;
 	atomic_fetch_add_explicit(&dirty->refs, 1, memory_order_relaxed);
 	TAILQ_INSERT_TAIL(&client->bitmaps, bitmap, of_client);
 	pthread_mutex_lock(&dirty->lock);
@@ -174,14 +176,18 @@ int kas_dirty_add_bitmap(struct dirty *dirty, struct dirty_client *client, struc
 int kas_dirty_add_bitmaps(struct dirty *dirty, struct kvmas *kvmas)
 {
 	struct dirty_client *client;
+	int err = 0;
 
 	TAILQ_FOREACH(client, &kvmas->clients, all) {
-		int err = kas_dirty_add_bitmap(dirty, client, kvmas);
-
+		err = kas_dirty_add_bitmap(dirty, client, kvmas);
 		if (err)
-			return err;
+			break;
 	}
-	return 0;
+	while (err && (client = TAILQ_PREV(client, dirty_clients, all))) {
+		if (client->added)
+			free_bitmap(client, client->added, kvmas);
+	}
+	return err;
 }
 
 void kas_dirty_free_bitmaps(struct dirty_client *client, struct kvmas *kvmas)

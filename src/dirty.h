@@ -20,13 +20,14 @@ void kas_dirty_end(struct dirty *dirty);
 struct dirty_client {
 	TAILQ_ENTRY(dirty_client) all;
 	TAILQ_HEAD(, dirty_bitmap) bitmaps;
+	struct dirty_bitmap *added; /* by the last kas_dirty_add_bitmap; NULL if it was there */
 };
 
 /* See that a client has a bitmap on a block: clean if it is new. *kvmas* is the client's, whose
  * allocator is used; its lists_lock is held. */
 int kas_dirty_add_bitmap(struct dirty *dirty, struct dirty_client *client, struct kvmas *kvmas);
 
-/* The same for all clients there are. */
+/* The same for all clients there are, or for none. */
 int kas_dirty_add_bitmaps(struct dirty *dirty, struct kvmas *kvmas);
 
 /* Free all of a client's bitmaps, under lists_lock. */

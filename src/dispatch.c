@@ -65,7 +65,7 @@ static void access_device(const struct dispatch *dispatch, const struct flat_ran
 			  uint64_t offset, unsigned char *bytes, unsigned size)
 {
 	const struct kvmas_region *region = range->region;
-	const struct kvmas_ops *ops = region->ops;
+	const struct kvmas_ops *ops = &region->ops;
 	struct kvmas_access access = {
 		.offset = offset,
 		.size = size,
@@ -76,11 +76,11 @@ static void access_device(const struct dispatch *dispatch, const struct flat_ran
 	uint64_t value = UINT64_MAX;
 
 	if (dispatch->write) {
-		if (ops && ops->write && !range->readonly)
+		if (ops->write && !range->readonly)
 			ops->write(region->opaque, &access, load(bytes, size));
 		return;
 	}
-	if (ops && ops->read && ops->read(region->opaque, &access, &value) < 0)
+	if (ops->read && ops->read(region->opaque, &access, &value) < 0)
 		value = UINT64_MAX;
 	store(bytes, size, value);
 }

@@ -90,6 +90,9 @@ int kvmas_dump(struct kvmas *kvmas, FILE *stream)
 		if (!err)
 			err = tie->dump(tie, stream);
 	}
+	/* What the stream still holds back is part of the dump. */
+	if (!err && fflush(stream))
+		err = -EIO;
 	kas_unlock(kvmas);
 	return err;
 }

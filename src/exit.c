@@ -44,7 +44,7 @@ void kvmas_vcpu_unref(struct kvmas_vcpu *vcpu)
 {
 	struct kvmas_kvm *kvm;
 
-	if (!vcpu)
+	if (!vcpu || !kas_alive(vcpu->kvm->object.kvmas))
 		return;
 	kvm = vcpu->kvm;
 	kas_free(kvm->object.kvmas, vcpu);
@@ -73,7 +73,7 @@ static int handle_mmio(struct kvmas_vcpu *vcpu)
 	};
 	unsigned size = run->mmio.len;
 
-	if (size > sizeof(run->mmio.data))
+	if (size == 0 || size > sizeof(run->mmio.data))
 		return -EINVAL;
 	kas_kvm_count(vcpu->kvm, mmio_exits, 1);
 	dispatch.space = kas_kvm_get_answering(vcpu->kvm, as_id);
@@ -94,7 +94,7 @@ static int handle_pio(struct kvmas_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->config.run;
 	uint64_t total = (uint64_t)run->io.size * run->io.count;
-	unsigned char *bytes = (unsigned char *)run + run->io.data_offset;
+	unsigned char *bytes;
 	struct dispatch dispatch = {
 		.requester = vcpu->config.requester,
 		.smm = kas_kvm_exit_as_id(run) == 1,
@@ -104,6 +104,7 @@ static int handle_pio(struct kvmas_vcpu *vcpu)
 	if (run->io.size == 0 || run->io.data_offset > vcpu->config.run_size ||
 	    total > vcpu->config.run_size - run->io.data_offset)
 		return -EINVAL;
+	bytes = (unsigned char *)run + run->io.data_offset;
 	kas_kvm_count(vcpu->kvm, pio_exits, 1);
 	dispatch.space = kas_kvm_get_answering(vcpu->kvm, KAS_KVM_PIO);
 	if (!dispatch.space) {

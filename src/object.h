@@ -40,7 +40,7 @@ struct kvmas {
 	/* Guards the two lists of what exists, against threads that make and end objects. */
 	pthread_mutex_t lists_lock;
 	TAILQ_HEAD(, kvmas_region) regions;
-	TAILQ_HEAD(, dirty_client) clients;
+	TAILQ_HEAD(dirty_clients, dirty_client) clients;
 
 	/* All below is guarded by the transaction lock; txn.c has the rules. */
 	struct {

@@ -65,6 +65,27 @@ static int check_config(const struct kvmas_ram_config *config)
 	return 0;
 }
 
+/* The kernel rounds an anonymous mapping of huge pages up, and then refuses to unmap a part of its
+ * last page (mm/hugetlb.c): only whole ones are asked for. */
+static int check_huge_size(const struct kvmas_ram_config *config)
+{
+	struct stat st;
+	int err = 0;
+	int fd;
+
+	if (!(config->flags & KVMAS_RAM_HUGETLB))
+		return 0;
+	fd = memfd_create(config->name, MFD_CLOEXEC | MFD_HUGETLB);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st))
+		err = -errno;
+	else if (config->size % (uint64_t)st.st_blksize)
+		err = -EINVAL;
+	close(fd);
+	return err;
+}
+
 /* Pages past the end of a file exist, and kill whoever touches them: refuse them beforehand. */
 static int check_file_size(const struct kvmas_ram_config *config)
 {
@@ -115,6 +136,10 @@ static int mmap_flags(const struct kvmas_ram_config *config)
 		flags = config->flags & KVMAS_RAM_PRIVATE ? MAP_PRIVATE : MAP_SHARED;
 	if (config->source == KVMAS_RAM_ANON && config->flags & KVMAS_RAM_HUGETLB)
 		flags |= MAP_HUGETLB;
+	/* Guests rarely touch all they have. Huge pages are another matter: one that is not there
+	 * when it is touched is a SIGBUS. */
+	if (!(config->flags & KVMAS_RAM_HUGETLB))
+		flags |= MAP_NORESERVE;
 	return flags;
 }
 
@@ -176,7 +201,9 @@ static int map_block(struct kvmas_ram *ram, const struct kvmas_ram_config *confi
 		ram->hva = config->hva;
 		return 0;
 	}
-	err = open_fd(ram, config);
+	err = check_huge_size(config);
+	if (!err)
+		err = open_fd(ram, config);
 	if (err)
 		return err;
 	if (config->flags & KVMAS_RAM_THP)

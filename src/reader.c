@@ -31,7 +31,7 @@ void kvmas_reader_unref(struct kvmas_reader *reader)
 {
 	struct kvmas *kvmas;
 
-	if (!reader)
+	if (!reader || !kas_alive(reader->kvmas))
 		return;
 	kvmas = reader->kvmas;
 	kas_free(kvmas, reader);
@@ -45,6 +45,6 @@ const struct kvmas_view *kvmas_view_acquire(struct kvmas_reader *reader, struct 
 
 void kvmas_view_release(struct kvmas_reader *reader, const struct kvmas_view *view)
 {
-	(void)reader;
-	kas_view_unref((struct kvmas_view *)(uintptr_t)view);
+	if (kas_alive(reader->kvmas))
+		kas_view_unref((struct kvmas_view *)(uintptr_t)view);
 }

@@ -57,7 +57,8 @@ static int check_config(const struct kvmas *kvmas, const struct kvmas_region_con
 	kind = &needs[config->kind];
 	if (kind->ram != (config->ram != NULL) || kind->target != (config->target != NULL))
 		return -EINVAL;
-	if (config->ops && (!kind->ops || config->ops->struct_size < sizeof(*config->ops)))
+	if ((config->ram_offset && !kind->ram) || (config->target_offset && !kind->target) ||
+	    (config->ops && !kind->ops))
 		return -EINVAL;
 	if (config->target && config->target->object.kvmas != kvmas)
 		return -EXDEV;
@@ -105,7 +106,6 @@ static void init_members(struct kvmas_region *region, const struct kvmas_region_
 	region->kind = config->kind;
 	region->ram = config->ram;
 	region->ram_offset = config->ram_offset;
-	region->ops = config->ops;
 	region->opaque = config->opaque;
 	region->destroy = config->destroy;
 	region->state.last = kas_size_to_last(config->size);
@@ -135,6 +135,10 @@ int kvmas_region_new(struct kvmas *kvmas, const struct kvmas_region_config *conf
 	if (!region)
 		return -ENOMEM;
 	init_members(region, &ours);
+	if (ours.ops)
+		err = kas_config_copy(&region->ops, sizeof(region->ops), ours.ops);
+	if (err)
+		goto free_region;
 	err = -ENOMEM;
 	region->name = kas_strdup(kvmas, ours.name);
 	if (!region->name)

@@ -27,7 +27,7 @@ struct kvmas_region {
 	char *name;
 	struct kvmas_ram *ram; /* held */
 	uint64_t ram_offset;
-	const struct kvmas_ops *ops;
+	struct kvmas_ops ops; /* a copy; what its caller did not know is NULL */
 	void *opaque;
 	void (*destroy)(void *opaque);
 

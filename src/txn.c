@@ -18,7 +18,8 @@
  *
  * Invariants, when the lock is free:
  *   I1  depth is 0, undo is empty, txn.logging and every next_view are NULL, doomed is false.
- *   I2  every view shows its tree, but for spaces made in a transaction that failed.
+ *   I2  every view shows its tree, but for spaces made in a transaction that failed: `touched` then
+ *       stays, so that the next commit renders them, whatever it changes.
  *
  * Read commit_outermost first.
  */
@@ -46,8 +47,9 @@ int kvmas_begin(struct kvmas *kvmas)
 {
 	int err = kas_lock(kvmas);
 
-	if (!err)
-		kvmas->txn.depth++;
+	/* An open transaction holds its context, which may lose all others meanwhile. */
+	if (!err && kvmas->txn.depth++ == 0)
+		kas_hold(kvmas);
 	return err;
 }
 
@@ -173,6 +175,7 @@ static int commit_outermost(struct kvmas *kvmas)
 		undo_all(kvmas);
 		return err;
 	}
+	kvmas->txn.touched = false;
 	publish(kvmas);
 	release_all(kvmas);
 	return 0;
@@ -182,7 +185,6 @@ static int commit_outermost(struct kvmas *kvmas)
 static void finish(struct kvmas *kvmas)
 {
 	kvmas->txn.doomed = false;
-	kvmas->txn.touched = false;
 	if (atomic_load(&kvmas->handles) == 0)
 		kas_logging_close(kvmas);
 	kas_reclaim(kvmas);
@@ -191,20 +193,24 @@ static void finish(struct kvmas *kvmas)
 /* End one level of a begin of this thread's: the outermost by *end*. */
 static int end_level(struct kvmas *kvmas, int (*end)(struct kvmas *kvmas))
 {
+	bool outermost;
 	int err = 0;
 
 	if (!kas_alive(kvmas))
 		return -EIO;
-	if (!kas_lock_is_mine(kvmas) || kvmas->txn.calling || kvmas->txn.depth == 0)
+	if (!kas_lock_is_mine(kvmas) || kvmas->txn.depth == 0)
 		return -EINVAL;
-	if (kvmas->txn.depth == 1)
+	if (kvmas->txn.calling)
+		return -EBUSY;
+	outermost = kvmas->txn.depth == 1;
+	if (outermost)
 		err = end(kvmas);
 	kvmas->txn.depth--;
-	if (kvmas->txn.depth == 0)
+	if (outermost)
 		finish(kvmas);
-	kas_hold(kvmas);
 	kas_unlock(kvmas);
-	kas_let_go(kvmas);
+	if (outermost)
+		kas_let_go(kvmas);
 	return err;
 }
 
@@ -221,7 +227,8 @@ static int abort_outermost(struct kvmas *kvmas)
 
 static void doom(struct kvmas *kvmas)
 {
-	if (kas_alive(kvmas) && kas_lock_is_mine(kvmas) && kvmas->txn.depth > 1)
+	if (kas_alive(kvmas) && kas_lock_is_mine(kvmas) && !kvmas->txn.calling &&
+	    kvmas->txn.depth > 1)
 		kvmas->txn.doomed = true;
 }
 

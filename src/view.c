@@ -124,8 +124,11 @@ static int section_at(const struct kvmas_view *view, size_t index, struct kvmas_
 
 int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret)
 {
-	size_t index = kas_view_find(view, gpa);
+	size_t index;
 
+	if (!kas_alive(view->kvmas))
+		return -EIO;
+	index = kas_view_find(view, gpa);
 	if (index < view->count && view->ranges[index].range.first > gpa)
 		return -ENOENT;
 	return section_at(view, index, ret);
@@ -133,5 +136,7 @@ int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_
 
 int kvmas_view_next(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret)
 {
+	if (!kas_alive(view->kvmas))
+		return -EIO;
 	return section_at(view, kas_view_find(view, gpa), ret);
 }

@@ -112,18 +112,25 @@ static int reserve(struct kvmas_kvm *kvm, const struct plan *plan)
 	return err;
 }
 
-/* A log that cannot be read counts as all dirty, so that nothing is lost and nothing fails here. */
-static void read_logs(struct kvmas_kvm *kvm, const struct plan *plan)
+/* Read what KVM would forget with this operation. A log that cannot be read counts as all dirty, so
+ * that nothing is lost and nothing fails here. */
+static void save_log(struct kvmas_kvm *kvm, const struct slot_op *op)
 {
-	for (size_t i = 0; i < plan->count; i++) {
-		const struct slot_op *op = &plan->ops[i];
-
-		if (op->kind == KVMAS_SLOT_CREATE || !is_logged(&op->before))
-			continue;
-		if (op->kind == KVMAS_SLOT_FLAGS && is_logged(&op->after))
-			continue;
+	if (op->kind != KVMAS_SLOT_CREATE && is_logged(&op->before))
 		kas_kvm_log_read(kvm, &op->before);
-	}
+}
+
+/* Take one operation back. Where an earlier step was refused, a slot may still have the id that is
+ * to be created: KVM would take that for a change of this slot. */
+static int take_back(struct kvmas_kvm *kvm, const struct slot_op *op)
+{
+	struct slot_op back = inverse(op);
+
+	if (back.kind == KVMAS_SLOT_CREATE &&
+	    kas_id_test(slots_of(kvm, &back.after)->used, back.after.id))
+		return -EEXIST;
+	save_log(kvm, &back);
+	return execute(kvm, &back);
 }
 
 /* Undo the first *count* operations, last first. */
@@ -132,14 +139,14 @@ static int undo(struct kvmas_kvm *kvm, const struct plan *plan, size_t count)
 	int result = 0;
 
 	while (count-- > 0) {
-		struct slot_op back = inverse(&plan->ops[count]);
-		int err = execute(kvm, &back);
+		const struct kvmas_slot *slot = slot_of(&plan->ops[count]);
+		int err = take_back(kvm, &plan->ops[count]);
 
 		if (!err)
 			continue;
 		kas_log(kvm->object.kvmas, KVMAS_LOG_ERROR,
-			"KVM refuses to undo an operation on slot %u:%u: errno %d",
-			slot_of(&back)->as_id, slot_of(&back)->id, -err);
+			"KVM refuses to undo an operation on slot %u:%u: errno %d", slot->as_id,
+			slot->id, -err);
 		result = -ENOTRECOVERABLE;
 	}
 	if (result)
@@ -153,7 +160,8 @@ int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan)
 
 	if (err)
 		return err;
-	read_logs(kvm, plan);
+	for (size_t i = 0; i < plan->count; i++)
+		save_log(kvm, &plan->ops[i]);
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct kvmas_slot *slot = slot_of(&plan->ops[i]);
 		int undone;

@@ -105,8 +105,6 @@ static void tie_finish(struct tie *tie)
 {
 	struct kvmas_kvm *kvm = kvm_of(tie);
 
-	if (kas_object_is_dead(&kvm->object))
-		return;
 	if (kvm->plan.count)
 		kas_kvm_count(kvm, commits, 1);
 	kas_kvm_count(kvm, bytes_torn_live, kvm->plan.bytes_torn);

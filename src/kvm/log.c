@@ -56,6 +56,9 @@ int kas_kvm_log_sync(void *data, uint64_t first, uint64_t last)
 	struct kvm_space *space = data;
 	int err = 0;
 
+	/* The tie has no holder any more, so its fd may be closed, or another file's. */
+	if (kas_object_is_dead(&space->kvm->object))
+		return 0;
 	for (size_t i = 0; i < space->slots.count; i++) {
 		const struct kvmas_slot *slot = &space->slots.at[i];
 		int result;

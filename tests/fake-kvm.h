@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A test double of one KVM virtual machine's memory slots and dirty bitmaps, to be plugged into
+ * struct kvmas_kvm_config: .vm_fd = kvm->fd, .ioctl = fake_kvm_ioctl, .ioctl_data = kvm. A test
+ * that wants something to happen between two ioctls passes a function of its own that calls
+ * fake_kvm_ioctl.
+ *
+ * The structs are open. Tests may read all of them and write what is marked as a knob; writing
+ * anything else plants a corruption, which is what the tests of the checkers do.
+ *
+ * Addresses, sizes: bytes. Functions returning int: 0 or a positive count, or a negative errno.
+ * Ioctls, reads and writes may come from several threads; the rest is for a VM at rest.
+ */
+#ifndef FAKE_KVM_H
+#define FAKE_KVM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+	FAKE_KVM_FD = 1000,
+	FAKE_KVM_MAX_SPACES = 4,
+	FAKE_KVM_PRIVATE_SLOTS = 3,
+};
+
+/* What a call is, as the kernel sees it. */
+enum fake_kvm_op {
+	FAKE_KVM_SET, /* refused before it was seen which of the next five it is */
+	FAKE_KVM_CREATE,
+	FAKE_KVM_DELETE,
+	FAKE_KVM_MOVE,
+	FAKE_KVM_FLAGS,
+	FAKE_KVM_SAME, /* all arguments as they are: nothing done */
+	FAKE_KVM_GET,
+	FAKE_KVM_CLEAR,
+	FAKE_KVM_CAP, /* KVM_ENABLE_CAP */
+	FAKE_KVM_NOPS,
+};
+
+/* Which guest mappings DELETE and MOVE drop (KVM_X86_QUIRK_SLOT_ZAP_ALL, arch/x86/kvm/x86.c). */
+enum fake_kvm_zap {
+	FAKE_KVM_ZAP_ALL,  /* those of every slot in every space */
+	FAKE_KVM_ZAP_SLOT, /* the slot's own */
+};
+
+/* All zero, or NULL in its place: an x86 machine with two spaces and TDP. */
+struct fake_kvm_config {
+	unsigned spaces;      /* 0: 2 */
+	unsigned nr_memslots; /* per space; 0: 32764 */
+	uint64_t max_gfn;     /* the last one a slot may have; 0: that of 46 address bits */
+	uint64_t hva_limit;   /* no slot's memory may go past this; 0: 2^56 less a page */
+	int fd;               /* what ioctls must be issued on; 0: FAKE_KVM_FD */
+	enum fake_kvm_zap zap;
+	bool shadow_mmu;      /* a guest's read marks nothing; with TDP it may, see fake_kvm_read */
+	bool no_readonly_mem; /* KVM_MEM_READONLY is refused */
+	bool private_slots;   /* begin with the three of an Intel host, where QEMU has them */
+};
+
+struct fake_kvm_slot {
+	unsigned as_id;
+	unsigned id;
+	uint64_t gpa;
+	uint64_t size;
+	uint64_t hva;
+	uint32_t flags;
+	uint64_t *bitmap; /* bit i: page i of the slot is dirty. NULL without LOG */
+	uint64_t *mapped; /* bit i: the guest has page i mapped. NULL: none */
+};
+
+struct fake_kvm_space {
+	struct fake_kvm_slot **by_gpa; /* sorted */
+	struct fake_kvm_slot **by_id;  /* sorted; private ones are nr_memslots + 0 ... 2 */
+	unsigned nslots;               /* of either, private ones included */
+	unsigned size;                 /* room in either */
+};
+
+/* One ioctl that was counted, see fake_kvm_fail_at. A missing argument (NULL) leaves zeros. */
+struct fake_kvm_call {
+	unsigned long request;
+	enum fake_kvm_op op;
+	unsigned as_id;
+	unsigned id;
+	uint64_t gpa; /* this and the next three: KVM_SET_USER_MEMORY_REGION */
+	uint64_t size;
+	uint64_t hva;
+	uint32_t flags;
+	uint64_t first_page; /* this and the next: KVM_CLEAR_DIRTY_LOG */
+	uint32_t num_pages;
+	int result;
+};
+
+struct fake_kvm {
+	struct fake_kvm_config config; /* with the defaults filled in */
+	int fd;
+	uint64_t page_size;
+	struct fake_kvm_space spaces[FAKE_KVM_MAX_SPACES];
+	uint64_t npages;         /* of all slots in all spaces */
+	uint64_t manual_protect; /* KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, _INITIALLY_SET */
+	pthread_mutex_t lock;    /* kvm->slots_lock: one per VM */
+	pid_t pid;
+
+	bool dead;           /* knob: every ioctl gives -EIO */
+	bool fault_copy_out; /* knob: the next GET that gets so far cannot write its buffer */
+	struct {
+		unsigned at; /* which ioctl from now; 0: none */
+		bool from;   /* and all after it */
+		int error;
+		unsigned hits; /* how many were made to fail since the last fake_kvm_fail_* */
+	} fail;
+
+	unsigned count[FAKE_KVM_NOPS]; /* calls that succeeded */
+	unsigned refused;              /* calls that failed */
+	unsigned swaps;                /* active memslot sets published, each a grace period */
+	unsigned zaps;                 /* times that guest mappings were dropped */
+	struct fake_kvm_call *calls;   /* in order */
+	size_t ncalls;
+	size_t calls_size;
+};
+
+/* Make a VM without slots (but for private ones). Never NULL; out of memory aborts. */
+struct fake_kvm *fake_kvm_new(const struct fake_kvm_config *config);
+/* NULL is ignored. */
+void fake_kvm_free(struct fake_kvm *kvm);
+
+/*
+ * The hook. KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG,
+ * KVM_CHECK_EXTENSION, KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; -ENOTTY for others,
+ * -EBADF for another fd, -EIO when dead or in a forked child. A buffer faults if it is NULL.
+ */
+int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg);
+
+/*
+ * Guest accesses in a space. They only mark: use fake_kvm_hva to reach the memory. -EFAULT, and
+ * nothing marked, where a page has no slot, or is written and its slot is KVM_MEM_READONLY: that
+ * would be an MMIO exit. KVM's own writers (kvmclock: space 0 always; SMM state save: space 1) are
+ * writes like any other. A read marks a page that was not mapped, is writable and logged, unless
+ * the MMU is a shadow one. Size 0 is 1.
+ */
+int fake_kvm_write(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size);
+int fake_kvm_read(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size);
+
+/* The slot that a space has at gpa, valid until the next ioctl; NULL for none. */
+struct fake_kvm_slot *fake_kvm_find(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa);
+/* The host's memory at gpa; NULL for none. */
+void *fake_kvm_hva(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa);
+/* Whether the page is marked in the slot that the space has there. Fetches and clears nothing. */
+bool fake_kvm_is_dirty(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa);
+/* Copy up to max slots of a space by gpa, private ones included; returns how many it has. */
+size_t fake_kvm_slots(const struct fake_kvm *kvm, unsigned as_id, struct fake_kvm_slot *slots,
+		      size_t max);
+
+/*
+ * A private slot, as KVM_SET_TSS_ADDR and vCPU creation make them: index 0 ... 2, in every space.
+ * add: -EEXIST, and none made, if a slot of any space is in the way. del: a missing one is ignored.
+ */
+int fake_kvm_add_private(struct fake_kvm *kvm, unsigned index, uint64_t gpa, uint64_t size);
+void fake_kvm_del_private(struct fake_kvm *kvm, unsigned index);
+
+/*
+ * Make the k-th ioctl from now (1: the next) fail with an errno (positive) and change nothing; or
+ * that and all that follow. All that the double knows count, but for KVM_CHECK_EXTENSION. A new
+ * plan replaces the old one.
+ */
+void fake_kvm_fail_at(struct fake_kvm *kvm, unsigned k, int error);
+void fake_kvm_fail_from(struct fake_kvm *kvm, unsigned k, int error);
+void fake_kvm_fail_never(struct fake_kvm *kvm);
+
+/* Set the counters to 0 and forget the calls. */
+void fake_kvm_reset(struct fake_kvm *kvm);
+
+/* A copy of slots, bitmaps and settings, as a VM of its own; to be freed. */
+struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm);
+/* Whether two VMs have the same slots with the same ids, dirty bits, and log mode. */
+bool fake_kvm_equal(const struct fake_kvm *a, const struct fake_kvm *b);
+/* The same, whatever the dirty bits. */
+bool fake_kvm_equal_slots(const struct fake_kvm *a, const struct fake_kvm *b);
+
+/* Which invariant (fake-kvm.c) does not hold, "I1: ..."; NULL if all do. O(slots log slots). */
+const char *fake_kvm_validate(const struct fake_kvm *kvm);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What KVM answers to memory-slot and dirty-log ioctls, as data: steps in sequences, each sequence
+ * for an empty VM. The same steps are run against the test double (fake-kvm.h) and the real KVM;
+ * random ones are made of the same stuff. Prints nothing and depends on no test framework.
+ */
+#ifndef KVM_TABLE_H
+#define KVM_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* No slot of a step that gets a dirty log has more pages than these words have bits. */
+enum { KVM_TABLE_WORDS = 4 };
+
+/* What differs between machines. */
+struct kvm_limits {
+	unsigned spaces;
+	unsigned nr_memslots;
+	bool readonly_mem;
+	uint64_t page_size;
+	uint64_t max_gfn;   /* the last page that a slot may have */
+	uint64_t hva_limit; /* slots' memory must end here at the latest */
+};
+
+/* A VM under test. The first three are the caller's, the rest kvm_vm_probe's. */
+struct kvm_vm {
+	int (*ioctl)(void *data, int fd, unsigned long request,
+		     void *arg); /* 0, positive, -errno */
+	void *data;
+	int fd;
+	struct kvm_limits limits;
+	uint64_t words[KVM_TABLE_WORDS]; /* the dirty log that the last step got */
+};
+
+/* An address or a size: pages and bytes from some base. */
+enum kvm_base {
+	KVM_FROM_ZERO,
+	KVM_FROM_END,   /* the first gpa that no slot may have */
+	KVM_FROM_MEM,   /* an address that user space can have */
+	KVM_FROM_LIMIT, /* hva_limit */
+};
+
+struct kvm_value {
+	enum kvm_base base;
+	int64_t npages;
+	int64_t bytes;
+};
+
+/* As as_id and as id: numbers that depend on the limits. */
+enum {
+	KVM_PAST_SPACES = 0x10000,
+	KVM_LAST_ID,
+	KVM_PAST_IDS,
+};
+
+enum kvm_step_kind {
+	KVM_STEP_END,
+	KVM_STEP_SET,
+	KVM_STEP_GET,
+	KVM_STEP_CLEAR,
+	KVM_STEP_MANUAL, /* KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+};
+
+struct kvm_step {
+	enum kvm_step_kind kind;
+	unsigned as_id;
+	unsigned id;
+	struct kvm_value gpa;
+	struct kvm_value size;
+	struct kvm_value hva;
+	uint32_t flags;
+	uint64_t first_page;
+	uint32_t num_pages;
+	uint64_t mask; /* CLEAR: each word of the bitmap */
+	uint64_t options;
+	bool no_arg;    /* the ioctl's argument is NULL */
+	bool no_buffer; /* the bitmap is NULL */
+	int expected;   /* of kvm_step_run */
+};
+
+/* The result of a GET: the number of words that were written and of bits set in them. */
+#define KVM_BITS(words, bits) ((words) << 16 | (bits))
+
+/* What a VM must have for a sequence to make sense. */
+enum kvm_need {
+	KVM_NEEDS_NOTHING,
+	KVM_NEEDS_TWO_SPACES,
+	KVM_NEEDS_READONLY,
+	KVM_NEEDS_NO_READONLY,
+};
+
+struct kvm_sequence {
+	const char *name; /* condition and outcome */
+	const struct kvm_step *steps;
+	enum kvm_need need;
+};
+
+extern const struct kvm_sequence kvm_table[];
+extern const size_t kvm_table_length;
+
+/*
+ * Find out a VM's limits by capabilities and by trying: the VM, which must be empty, is so
+ * afterwards. 0 or what KVM refused a question with.
+ */
+int kvm_vm_probe(struct kvm_vm *vm);
+
+/* Why this VM cannot run a sequence; NULL if it can. */
+const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *sequence);
+
+/* Do one step: KVM_BITS for a GET, 0, or a negative errno. */
+int kvm_step_run(struct kvm_vm *vm, const struct kvm_step *step);
+
+/* Make a random step for a VM with this many spaces, never one of KVM_STEP_END. */
+void kvm_step_random(uint64_t *seed, unsigned spaces, struct kvm_step *ret);
+
+/* Write a step as one line of text. */
+void kvm_step_format(const struct kvm_step *step, char *text, size_t size);
+
+/*
+ * Run a sequence on an empty VM that lacks nothing. report (NULL: none) is told of each step whose
+ * result is not the expected one; how many there are is returned.
+ */
+unsigned kvm_table_run(struct kvm_vm *vm, const struct kvm_sequence *sequence,
+		       void (*report)(void *data, const struct kvm_step *step, int result),
+		       void *report_data);
+
+#endif
