@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The vCPU: made, run until something ends the run, its exits handed to the library. The library
+ * answers MMIO exits in the space in which the vCPU was, so nothing here knows of SMM but the
+ * counters, and KVM_SMI.
+ *
+ * The time limit: SIGALRM makes KVM_RUN return with EINTR. If it comes just before KVM_RUN,
+ * immediate_exit does that (Documentation/virt/kvm/api.rst, "immediate_exit"), so none is lost.
+ *
+ * Read vcpu_run first.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "machine.h"
+
+#define MAX_CPUID_ENTRIES 256
+
+/* A signal handler has no argument to bring these by. */
+static struct kvm_run *volatile run_to_stop;
+static volatile sig_atomic_t time_is_up;
+
+static const struct {
+	uint32_t reason;
+	const char *text;
+} endings[] = {
+	{KVM_EXIT_SHUTDOWN, "the guest shut down (triple fault)"},
+	{KVM_EXIT_INTERNAL_ERROR, "KVM could not go on (internal error)"},
+	{KVM_EXIT_FAIL_ENTRY, "the processor refused the guest's state"},
+	{KVM_EXIT_HLT, "the guest halted for good"},
+};
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+	time_is_up = 1;
+	if (run_to_stop)
+		run_to_stop->immediate_exit = 1;
+}
+
+static int set_time_limit(unsigned seconds)
+{
+	/* Without SA_RESTART, so that a write to a full pipe cannot outlive the limit either. */
+	struct sigaction action = {.sa_handler = on_alarm};
+	struct itimerval timer = {.it_value.tv_sec = seconds};
+
+	if (sigaction(SIGALRM, &action, NULL) || setitimer(ITIMER_REAL, &timer, NULL))
+		return -errno;
+	return 0;
+}
+
+/* What KVM supports, and: one processor with APIC id 0, under a hypervisor. KVM leaves that last
+ * bit clear for the VMM to set (seen in 6.1). */
+static void adjust_cpuid(struct kvm_cpuid2 *cpuid)
+{
+	struct kvm_cpuid_entry2 *entry;
+
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		entry = &cpuid->entries[i];
+		if (entry->function != 1)
+			continue;
+		entry->ebx = (entry->ebx & 0xffff) | 1u << 16;
+		entry->ecx |= 1u << 31;
+	}
+}
+
+static int set_cpuid(struct machine *machine)
+{
+	struct kvm_cpuid2 *cpuid;
+	int rc = 0;
+
+	cpuid = calloc(1, sizeof(*cpuid) + MAX_CPUID_ENTRIES * sizeof(cpuid->entries[0]));
+	if (!cpuid)
+		return -ENOMEM;
+	cpuid->nent = MAX_CPUID_ENTRIES;
+	if (ioctl(machine->vm.kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
+		rc = -errno;
+	adjust_cpuid(cpuid);
+	if (!rc && ioctl(machine->vcpu.fd, KVM_SET_CPUID2, cpuid) < 0)
+		rc = -errno;
+	free(cpuid);
+	return rc;
+}
+
+static int open_vcpu(struct vm *vm, struct vcpu *vcpu)
+{
+	int size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	void *run;
+
+	if (size < 0)
+		return -errno;
+	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, 0);
+	if (vcpu->fd < 0)
+		return -errno;
+	run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (run == MAP_FAILED)
+		return -errno;
+	vcpu->run = run;
+	vcpu->run_size = (size_t)size;
+	return 0;
+}
+
+/* KVM's reset state is that of the processor: it begins at the ROM's last 16 bytes. */
+int vcpu_new(struct machine *machine)
+{
+	struct vcpu *vcpu = &machine->vcpu;
+	int rc;
+
+	rc = open_vcpu(&machine->vm, vcpu);
+	if (!rc)
+		rc = set_cpuid(machine);
+	if (!rc)
+		rc = kvmas_vcpu_new(machine->tie,
+				    KVMAS_CONFIG(vcpu, .fd = vcpu->fd, .run = vcpu->run,
+						 .run_size = vcpu->run_size),
+				    &vcpu->tie);
+	if (rc)
+		complain("cannot make a vCPU: %s; see whether this KVM has room for one",
+			 strerror(-rc));
+	return rc;
+}
+
+void vcpu_free(struct machine *machine)
+{
+	struct vcpu *vcpu = &machine->vcpu;
+
+	run_to_stop = NULL;
+	kvmas_vcpu_unref(vcpu->tie);
+	if (vcpu->run)
+		munmap(vcpu->run, vcpu->run_size);
+	if (vcpu->fd >= 0)
+		close(vcpu->fd);
+}
+
+/* Taken by KVM before the next instruction of the guest, for this is the vCPU's own thread. */
+void vcpu_raise_smi(struct machine *machine)
+{
+	if (machine->options->no_smm)
+		return;
+	if (ioctl(machine->vcpu.fd, KVM_SMI, 0) < 0) {
+		complain("KVM_SMI: %s; give --no-smm", strerror(errno));
+		machine_end(machine, 1);
+		return;
+	}
+	machine->vcpu.smis++;
+}
+
+int vcpu_get_msr(struct machine *machine, uint32_t index, uint64_t *ret)
+{
+	struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(msrs->entries[0]));
+	int rc = -ENOENT;
+
+	if (!msrs)
+		return -ENOMEM;
+	msrs->nmsrs = 1;
+	msrs->entries[0].index = index;
+	/* The number of those that KVM gave. */
+	if (ioctl(machine->vcpu.fd, KVM_GET_MSRS, msrs) == 1) {
+		*ret = msrs->entries[0].data;
+		rc = 0;
+	}
+	free(msrs);
+	return rc;
+}
+
+static bool is_in_window(const struct kvm_run *run)
+{
+	return run->exit_reason == KVM_EXIT_MMIO && run->mmio.phys_addr >= SMRAM_GPA &&
+	       run->mmio.phys_addr < SMRAM_GPA + SMRAM_SIZE && run->mmio.len <= 8;
+}
+
+/* After the answer, so that a read's value is what the guest gets. */
+static void keep_window_exit(struct machine *machine)
+{
+	struct vcpu *vcpu = &machine->vcpu;
+	const struct kvm_run *run = vcpu->run;
+
+	if (!is_in_window(run) || vcpu->nwindow == MAX_WINDOW_EXITS)
+		return;
+	vcpu->window[vcpu->nwindow++] = (struct window_exit){
+		.in_smm = kvmas_vcpu_get_as_id(vcpu->tie) == 1,
+		.is_write = run->mmio.is_write,
+		.smram = host_bridge_get_smram(machine),
+		.value = load_le(run->mmio.data, run->mmio.len),
+	};
+}
+
+/* KVM's or the processor's own number for it. */
+static uint64_t detail_of(const struct kvm_run *run)
+{
+	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
+		return run->internal.suberror;
+	if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+		return run->fail_entry.hardware_entry_failure_reason;
+	return run->hw.hardware_exit_reason;
+}
+
+static void end_at_exit(struct machine *machine)
+{
+	const struct kvm_run *run = machine->vcpu.run;
+	const char *text = "KVM returned for a reason that this program does not know";
+
+	for (unsigned i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
+		if (endings[i].reason == run->exit_reason)
+			text = endings[i].text;
+	complain("%s: exit %u, detail 0x%llx, %s SMM; see the guest's output for how it came there",
+		 text, run->exit_reason, (unsigned long long)detail_of(run),
+		 kvmas_vcpu_get_as_id(machine->vcpu.tie) ? "in" : "outside");
+	machine_end(machine, 1);
+}
+
+static void handle_exit(struct machine *machine)
+{
+	struct vcpu *vcpu = &machine->vcpu;
+	int answered;
+
+	vcpu->exits++;
+	vcpu->exits_in_smm += kvmas_vcpu_get_as_id(vcpu->tie) == 1;
+	answered = kvmas_vcpu_handle_exit(vcpu->tie);
+	if (answered > 0) {
+		keep_window_exit(machine);
+		return;
+	}
+	if (!answered) {
+		end_at_exit(machine);
+		return;
+	}
+	complain("the library cannot answer exit %u: %s", vcpu->run->exit_reason,
+		 strerror(-answered));
+	machine_end(machine, 1);
+}
+
+static void run_once(struct machine *machine)
+{
+	if (ioctl(machine->vcpu.fd, KVM_RUN, 0) >= 0) {
+		handle_exit(machine);
+	} else if (errno != EINTR && errno != EAGAIN) {
+		complain("KVM_RUN: %s; the VM is dead", strerror(errno));
+		machine_end(machine, 1);
+	}
+}
+
+int vcpu_run(struct machine *machine)
+{
+	const struct options *options = machine->options;
+	int rc;
+
+	run_to_stop = machine->vcpu.run;
+	rc = set_time_limit(options->timeout);
+	if (rc) {
+		complain("cannot set the time limit: %s", strerror(-rc));
+		return 1;
+	}
+	while (!machine->ended && !time_is_up)
+		run_once(machine);
+	if (!machine->ended) {
+		complain("no end within %u seconds; give --timeout more, or see the guest's output",
+			 options->timeout);
+		machine_end(machine, 1);
+	}
+	if (options->until && !machine->until_seen && !machine->status) {
+		complain("the guest ended without having printed \"%s\"", options->until);
+		machine->status = 1;
+	}
+	return machine->status;
+}

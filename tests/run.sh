@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Usage: tests/run.sh [STEP]...
+#
+# Builds everything and runs all tests, the live ones included; the last line says how many passed
+# and failed. What is missing on a fresh Debian 12 is installed, as root or with sudo. STEPs choose:
+#
+#   gcc clang asan   build in that way, without a warning, and run the unit tests
+#   arm64            build the library for arm64
+#   lint             formatting, static analysis, spelling (tests/lint.sh)
+#   install          install, and build a program with pkg-config (tests/install.sh)
+#   lab              the lab itself, and the double of KVM beside the real ones
+#   vmm              the mini-VMM: bad input, firmware booted with SMM and without
+#
+# Builds are in build/ and build-*/; what each test printed is in build/log/.
+#
+# Status: 0 if nothing failed.
+
+set -u -o pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
+cd "$root" || exit 1
+logs=$root/build/log
+passed=0
+failed=0
+
+packages=(meson ninja-build gcc clang libclang-rt-14-dev libc6-dev binutils pkg-config libcmocka-dev)
+packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+packages+=(clang-format clang-tidy clang-tools cppcheck codespell shellcheck)
+packages+=(seabios qemu-system-x86 cpio)
+
+# Count the lines `ok NAME` and `FAILED NAME...` of standard input, and show them.
+count() {
+    local line
+    while IFS= read -r line; do
+        case $line in
+        'ok '*) passed=$((passed + 1)) ;;
+        'FAILED '*) failed=$((failed + 1)) ;;
+        *) continue ;;
+        esac
+        printf '%s\n' "$line"
+    done
+}
+
+# A command that is one test.
+check() {
+    local name=$1 log=$logs/$1.log start=$SECONDS
+    shift
+    mkdir -p "$(dirname "$log")"
+    if "$@" >"$log" 2>&1 </dev/null; then
+        count <<<"ok $name ($((SECONDS - start)) s)"
+    else
+        tail -n 40 "$log"
+        count <<<"FAILED $name: see build/log/$name.log"
+    fi
+}
+
+# A script that is several, each a line `ok NAME` or `FAILED NAME: why`.
+check_each() {
+    local name=$1 log=$logs/$1.log
+    shift
+    mkdir -p "$(dirname "$log")"
+    "$@" 2>&1 </dev/null | tee "$log" | grep -a -E '^(ok|FAILED) ' >"$log.results"
+    local status=${PIPESTATUS[0]}
+    count <"$log.results"
+    if ! [[ -s $log.results ]] || { ((status)) && ! grep -q '^FAILED ' "$log.results"; }; then
+        tail -n 40 "$log"
+        count <<<"FAILED $name: status $status, see build/log/$name.log"
+    fi
+}
+
+# meson's results, a JSON object a line. What was skipped did not pass.
+meson_results() {
+    sed -n 's/^{"name": "\([^"]*\)".*"result": "\([^"]*\)".*/\2 \1/p' "$2" |
+        sed "s|^OK |ok $1/|; /^ok /!s|^[A-Z]* |FAILED $1/|"
+}
+
+# build DIR OPTION...: an existing folder is taken as it is.
+build() {
+    local dir=$1
+    shift
+    [[ -e $dir/build.ninja ]] || meson setup "$dir" "$root" -Dwerror=true "$@" || return
+    ninja -C "$dir"
+}
+
+# unit NAME DIR OPTION...
+unit() {
+    local name=$1 dir=$2 before=$failed
+    shift
+    check "$name/build" build "$@"
+    ((failed == before)) || return
+    meson test -C "$dir" --no-rebuild --print-errorlogs --timeout-multiplier 3 \
+        >"$logs/$name/tests.log" 2>&1 || tail -n 60 "$logs/$name/tests.log"
+    count < <(meson_results "$name" "$dir/meson-logs/testlog.json")
+}
+
+step_gcc() { unit gcc build; }
+step_clang() { CC=clang unit clang build-clang; }
+step_asan() {
+    unit asan build-asan -Db_sanitize=address,undefined -Dexamples=true
+}
+step_arm64() {
+    check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false
+}
+step_lint() { check_each lint tests/lint.sh; }
+step_install() { check_each install tests/install.sh; }
+step_lab() {
+    check gcc/build build build
+    check_each lab tests/lab/test.sh
+    check lab/double-against-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
+        build/tests/test-fake-kvm
+}
+step_vmm() {
+    check gcc/build build build
+    check_each vmm/bad-input tests/vmm/bad-input.sh build
+    check_each vmm/boot tests/vmm/boot.sh build
+}
+
+steps=("$@")
+((${#steps[@]})) || steps=(gcc clang asan arm64 lint install lab vmm)
+for step in "${steps[@]}"; do
+    declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
+done
+tests/setup.sh "${packages[@]}" || exit 1
+mkdir -p "$logs"
+for step in "${steps[@]}"; do
+    mkdir -p "$logs/$step"
+    "step_$step"
+done
+echo "$passed passed, $failed failed"
+((failed == 0 && passed > 0))

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Usage: tests/vmm/boot.sh BUILD
+#
+# Boots real firmware, as examples/boot.sh does for a user, and shows that its checks can fail: with
+# a fault planted each run must end with just the checks failing that see it. One line for each.
+
+set -u -o pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd) || exit 1
+build=$(cd "$1" && pwd) || exit 1
+vmm=$build/examples/vmm/kvmas-vmm
+rom=/usr/share/seabios/bios-256k.bin
+logs=$build/log/vmm
+failed=0
+
+mkdir -p "$logs"
+
+report() {
+    local name=$1 why=${2-}
+    if [[ -z $why ]]; then
+        echo "ok vmm/$name"
+        return
+    fi
+    tail -n 40 "$logs/$name.log"
+    echo "FAILED vmm/$name: $why"
+    failed=1
+}
+
+boot() {
+    local name=$1 why=''
+    shift
+    KVMAS_BUILD_DIR=$build "$root/examples/boot.sh" "$@" >"$logs/$name.log" 2>&1 ||
+        why="status $?"
+    report "$name" "$why"
+}
+
+# The firmware runs to its end, and exactly these checks see the fault.
+plant() {
+    local fault=$1 name=plant-$1 why='' seen
+    shift
+    "$root/tests/lab/run" --file "$build/examples/firmware/own.bin" "$vmm" --firmware own \
+        --check own --timeout 60 --plant "$fault" >"$logs/$name.log" 2>&1
+    [[ $? = 1 ]] || why="status $? instead of 1"
+    grep -aq '^check guest-ended: ok' "$logs/$name.log" || why="the guest did not end by itself"
+    seen=$(sed -n 's/^check \(.*\): FAILED.*/\1/p' "$logs/$name.log" | sort | xargs)
+    [[ $seen = "$*" ]] || why="these checks failed: $seen; these should: $*"
+    report "$name" "$why"
+}
+
+# A KVM with one address space: /dev/kvm as it mostly is; where there is none, the lab's, of whose
+# two spaces one is used then.
+no_smm() {
+    local name=seabios-no-smm why='' launcher=()
+    "$vmm" --probe 2>/dev/null | grep -q '^kvm:' ||
+        { "$vmm" --probe 2>/dev/null; [[ $? -gt 1 ]]; } ||
+        launcher=("$root/tests/lab/run" --timeout 120 --file "$rom")
+    "${launcher[@]}" "$vmm" --firmware seabios --no-smm --check seabios --timeout 90 --stats \
+        --until 'No bootable device' >"$logs/$name.log" 2>&1 || why="status $?"
+    grep -aq '^check no-bootable-device: ok' "$logs/$name.log" || why="it did not boot to its end"
+    echo "seabios-no-smm ran on: ${launcher[*]:-/dev/kvm}"
+    report "$name" "$why"
+}
+
+boot own own
+boot seabios seabios
+boot seabios-3g seabios --memory 3G
+plant no-smram smbase space-1-shows-smram word-at-a0000 word-seen-in-smm
+plant open-smram closed-after-lock closed-before-opening space-0-hides-smram
+plant no-lock closed-after-lock smram-locked space-0-hides-smram
+no_smm
+exit "$failed"
