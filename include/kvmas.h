@@ -100,7 +100,7 @@ struct kvmas_config {
 	 * library. NULL: messages are dropped. */
 	void (*log)(void *data, enum kvmas_log_level level, const char *message);
 	void *log_data;
-	/* Caps on what one render may grow to; past them a commit returns -E2BIG. 0: 1048576 ranges
+	/* Caps on what one render may grow to; past them a commit returns -E2BIG. 0: 65536 ranges
 	 * per view, 4194304 nodes visited per render. */
 	uint64_t max_ranges;
 	uint64_t max_nodes;
@@ -218,8 +218,9 @@ struct kvmas_ram_config {
 	int fd;             /* FILE: duplicated, the caller keeps its own */
 	uint64_t fd_offset; /* FILE: page-aligned */
 	void *hva;          /* CALLER: page-aligned */
-	/* Runs once, after the last holder, views included, and before nothing else of the block is
-	 * left; never inside a lookup or a dispatch. */
+	/* Runs once, after the last holder, views included, when nothing of the block is mapped any
+	 * more; on whichever thread drops the last reference, possibly inside a commit, where what
+	 * would change topology returns -EBUSY. NULL: none. */
 	void (*destroy)(void *data);
 	void *destroy_data;
 };
@@ -294,7 +295,8 @@ struct kvmas_access {
 /**
  * A device's callbacks. Called on the thread of the vCPU, with no lock of the library held and
  * several at once if several vCPUs access the device. They may begin and commit transactions,
- * also one that removes this very region: it stays valid until the callback returns.
+ * also one that removes this very region: it stays valid until the callback returns. (They may not
+ * take away the vCPU that they run on, kvmas_vcpu_del.)
  *
  * Values are the guest's bytes as a little-endian number, in the low bits. A callback returns 0,
  * or a negative errno for "the device refuses": the guest then reads ones.
@@ -463,11 +465,11 @@ struct kvmas_section {
 	uint64_t fd_offset;
 };
 
-/** Make a reader. @return 0; -ENOMEM; -EIO. Since: 0.1 */
-int kvmas_reader_new(struct kvmas *kvmas, struct kvmas_reader **ret);
+/** Add a reader. @return 0; -ENOMEM; -EIO. Since: 0.1 */
+int kvmas_reader_add(struct kvmas *kvmas, struct kvmas_reader **ret);
 
-/** End a reader, which must hold no view. NULL is ignored. Since: 0.1 */
-void kvmas_reader_unref(struct kvmas_reader *reader);
+/** Take a reader away, which must hold no view. NULL is ignored. Since: 0.1 */
+void kvmas_reader_del(struct kvmas_reader *reader);
 
 /**
  * Pin the view last published for a space.
@@ -490,13 +492,22 @@ void kvmas_view_release(struct kvmas_reader *reader, const struct kvmas_view *vi
 int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret);
 
 /**
- * Find the first section that ends at gpa or after it: with gpa = last + 1 of the one before,
- * the way to walk a view.
+ * Find the first section that ends at gpa or after it: with gpa 0, the view's first.
  *
  * @return 0; -ENOENT past the last section; -EIO.
  * Since: 0.1
  */
-int kvmas_view_next(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret);
+int kvmas_view_find(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret);
+
+/**
+ * Go on from a section to the one after it:
+ * `for (err = kvmas_view_find(view, 0, &s); !err; err = kvmas_view_next(view, &s))` walks a view.
+ *
+ * @section: from this view; replaced on success.
+ * @return 0; -ENOENT after the last section; -EIO.
+ * Since: 0.1
+ */
+int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section);
 
 /* ------------------------------------------------------------------------------------------
  * Listeners: a set of callbacks attached to one space.
@@ -579,8 +590,9 @@ int kvmas_client_log_start(struct kvmas_client *client, struct kvmas_region *reg
 			   struct kvmas_space *space);
 
 /**
- * Take back what was asked for with the same arguments. Pages dirtied until then stay in the
- * client's bitmaps.
+ * Take back what was asked for with the same arguments. Bits that are in the client's bitmaps stay;
+ * what was written since the last kvmas_space_sync may not be among them: where it matters, sync
+ * first.
  *
  * @return 0; -ENOENT if this was not asked for; -ENOMEM; what kvmas_begin and kvmas_commit
  *         return.
@@ -743,7 +755,8 @@ int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
 
 /** What a tie has done so far. Since: 0.1 */
 struct kvmas_kvm_stats {
-	uint64_t commits; /* that issued at least one slot operation */
+	size_t struct_size; /* set by the caller: members beyond it are not written */
+	uint64_t commits;   /* that issued at least one slot operation */
 	uint64_t slot_creates;
 	uint64_t slot_deletes;
 	uint64_t slot_moves;
@@ -757,14 +770,15 @@ struct kvmas_kvm_stats {
 	uint64_t unassigned; /* accesses that nothing answered */
 };
 
-/** Read the counters: each is exact, together they are no snapshot. Since: 0.1 */
+/** Read the counters into a struct whose struct_size is set: each is exact, together they are no
+ *  snapshot. Since: 0.1 */
 void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret);
 
 /* ------------------------------------------------------------------------------------------
  * vCPUs: a KVM exit answered in the space that the vCPU was in.
  * ------------------------------------------------------------------------------------------ */
 
-/** How a vCPU is made known. Since: 0.1 */
+/** What a vCPU is. Since: 0.1 */
 struct kvmas_vcpu_config {
 	size_t struct_size;
 	int fd;              /* borrowed */
@@ -773,13 +787,14 @@ struct kvmas_vcpu_config {
 	void *requester;     /* handed to devices in struct kvmas_access */
 };
 
-/** Make a vCPU known. @return 0; -EINVAL for a missing or too small kvm_run; -ENOMEM; -EIO.
- *  Since: 0.1 */
-int kvmas_vcpu_new(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
+/** Add a vCPU to a tie, which it holds. @return 0; -EINVAL for a missing or too small kvm_run;
+ *  -ENOMEM; -EIO. Since: 0.1 */
+int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
 		   struct kvmas_vcpu **ret);
 
-/** Forget a vCPU, from its own thread or when that has ended. NULL is ignored. Since: 0.1 */
-void kvmas_vcpu_unref(struct kvmas_vcpu *vcpu);
+/** Take a vCPU away, from its own thread or when that has ended, but not from inside one of its own
+ *  exits. NULL is ignored. Since: 0.1 */
+void kvmas_vcpu_del(struct kvmas_vcpu *vcpu);
 
 /**
  * Tell the KVM address space of the last exit: on x86 1 in SMM (KVM_RUN_X86_SMM, valid at every

@@ -44,20 +44,61 @@ static void store(unsigned char *bytes, unsigned size, uint64_t value)
 	memcpy(bytes, &value, size);
 }
 
+/* Guest memory is shared with vCPUs and other threads: an aligned piece is one access, as it would
+ * be on a bus, and none is a data race. */
+#define copy_piece(type, to, from)                                                                 \
+	do {                                                                                       \
+		type value =                                                                       \
+			__atomic_load_n((const type *)(const void *)(from), __ATOMIC_RELAXED);     \
+		__atomic_store_n((type *)(void *)(to), value, __ATOMIC_RELAXED);                   \
+	} while (0)
+
+/* Copy to or from host memory; *bytes* is ours, and of any alignment. */
+static void copy_aligned(unsigned char *to, const unsigned char *from, unsigned size)
+{
+	switch (size) {
+	case 8:
+		copy_piece(uint64_t, to, from);
+		break;
+	case 4:
+		copy_piece(uint32_t, to, from);
+		break;
+	case 2:
+		copy_piece(uint16_t, to, from);
+		break;
+	default:
+		copy_piece(uint8_t, to, from);
+	}
+}
+
+static void access_host(unsigned char *hva, unsigned char *bytes, unsigned size, bool write)
+{
+	uint64_t piece;
+
+	for (unsigned step; size; size -= step, hva += step, bytes += step) {
+		step = piece_size(size);
+		while ((uintptr_t)hva % step)
+			step /= 2;
+		if (write) {
+			memcpy(&piece, bytes, step);
+			copy_aligned(hva, (unsigned char *)&piece, step);
+		} else {
+			copy_aligned((unsigned char *)&piece, hva, step);
+			memcpy(bytes, &piece, step);
+		}
+	}
+}
+
 static void access_memory(const struct dispatch *dispatch, const struct flat_range *range,
 			  uint64_t offset, unsigned char *bytes, unsigned size)
 {
 	struct kvmas_region *region = range->region;
-	void *hva = kas_region_hva(region, offset);
 
-	if (!dispatch->write) {
-		memcpy(bytes, hva, size);
+	if (dispatch->write && range->readonly)
 		return;
-	}
-	if (range->readonly)
-		return;
-	memcpy(hva, bytes, size);
-	kvmas_ram_mark(region->ram, region->ram_offset + offset, size);
+	access_host(kas_region_hva(region, offset), bytes, size, dispatch->write);
+	if (dispatch->write)
+		kvmas_ram_mark(region->ram, region->ram_offset + offset, size);
 }
 
 /* One piece to a device. An error of its own reads as ones, like nothing there. */

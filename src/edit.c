@@ -11,8 +11,8 @@
  *
  * Invariants:
  *   I1  an undo restores exactly: also the place among siblings, since `below` stands where it
- * stood when the change was made (undos run newest first). I2  an undo holds all that its saved
- * state names but `below`, which its parent holds then.
+ *       stood when the change was made (undos run newest first).
+ *   I2  an undo holds all that it names but `below`, which its parent holds then.
  *
  * Read edit_end first.
  */
@@ -26,15 +26,25 @@ struct region_undo {
 	struct undo undo;
 	struct kvmas_region *region;
 	struct region_state saved;
+	struct kvmas_region *below; /* the sibling that it was on top of, if it had a parent */
 };
 
+/* Also holds the region's container, which a child does not: edit_end lets go. A container that is
+ * dead, and only waits for its end, has no children any more. */
 static int edit_begin(struct kvmas_region *region, struct region_state *next)
 {
+	struct kvmas_region *parent;
 	int err = kvmas_begin(region->object.kvmas);
 
-	if (!err)
-		*next = region->state;
-	return err;
+	if (err)
+		return err;
+	parent = region->state.parent;
+	if (parent && !kas_object_try_ref(&parent->object)) {
+		kas_region_unlink(region);
+		kvmas_region_unref(region);
+	}
+	*next = region->state;
+	return 0;
 }
 
 static bool same_place(const struct region_state *a, const struct region_state *b)
@@ -49,9 +59,10 @@ static bool same_state(const struct region_state *a, const struct region_state *
 	       a->target_offset == b->target_offset;
 }
 
-/* Put a region into a state, with the references that parents and aliases hold; *exactly* where it
- * says among its siblings, or on top of its equals. */
-static void put(struct kvmas_region *region, const struct region_state *next, bool exactly)
+/* Put a region into a state, with the references that parents and aliases hold; among its siblings
+ * where an undo says, or on top of its equals without one. */
+static void put(struct kvmas_region *region, const struct region_state *next,
+		const struct region_undo *undo)
 {
 	struct region_state old = region->state;
 	bool moves = !same_place(&old, next);
@@ -64,8 +75,8 @@ static void put(struct kvmas_region *region, const struct region_state *next, bo
 		kas_region_unlink(region);
 	region->state = *next;
 	if (next->parent && moves) {
-		if (exactly)
-			kas_region_link_above(region, next->parent, next->below);
+		if (undo)
+			kas_region_link_above(region, next->parent, undo->below);
 		else
 			kas_region_link(region, next->parent);
 	}
@@ -90,7 +101,7 @@ static void restore(struct undo *undo)
 {
 	struct region_undo *edit = kas_container_of(undo, struct region_undo, undo);
 
-	put(edit->region, &edit->saved, true);
+	put(edit->region, &edit->saved, edit);
 	free_undo(undo);
 }
 
@@ -107,7 +118,7 @@ static int record(struct kvmas_region *region)
 	edit->saved = region->state;
 	if (edit->saved.parent) {
 		kvmas_region_ref(edit->saved.parent);
-		edit->saved.below = TAILQ_NEXT(region, sibling);
+		edit->below = TAILQ_NEXT(region, sibling);
 	}
 	if (edit->saved.target)
 		kvmas_region_ref(edit->saved.target);
@@ -117,11 +128,14 @@ static int record(struct kvmas_region *region)
 
 static int edit_end(struct kvmas_region *region, const struct region_state *next, int err)
 {
+	struct kvmas_region *held = region->state.parent;
+
 	if (!err && !same_state(&region->state, next)) {
 		err = record(region);
 		if (!err)
-			put(region, next, false);
+			put(region, next, NULL);
 	}
+	kvmas_region_unref(held);
 	return kas_txn_end(region->object.kvmas, err);
 }
 

@@ -16,7 +16,7 @@ struct kvmas_vcpu {
 	struct kvmas_vcpu_config config;
 };
 
-int kvmas_vcpu_new(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
+int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
 		   struct kvmas_vcpu **ret)
 {
 	struct kvmas *kvmas = kvm->object.kvmas;
@@ -40,7 +40,7 @@ int kvmas_vcpu_new(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config
 	return 0;
 }
 
-void kvmas_vcpu_unref(struct kvmas_vcpu *vcpu)
+void kvmas_vcpu_del(struct kvmas_vcpu *vcpu)
 {
 	struct kvmas_kvm *kvm;
 
@@ -85,7 +85,7 @@ static int handle_mmio(struct kvmas_vcpu *vcpu)
 	}
 	count_unanswered(vcpu->kvm,
 			 kas_dispatch(&dispatch, run->mmio.phys_addr, run->mmio.data, size));
-	kvmas_space_unref(dispatch.space);
+	kas_object_unref(&dispatch.space->object);
 	return 1;
 }
 
@@ -116,7 +116,7 @@ static int handle_pio(struct kvmas_vcpu *vcpu)
 	for (; total; total -= run->io.size, bytes += run->io.size)
 		count_unanswered(vcpu->kvm,
 				 kas_dispatch(&dispatch, run->io.port, bytes, run->io.size));
-	kvmas_space_unref(dispatch.space);
+	kas_object_unref(&dispatch.space->object);
 	return 1;
 }
 

@@ -12,7 +12,7 @@
 #include "logging.h"
 #include "object.h"
 
-#define DEFAULT_MAX_RANGES (UINT64_C(1) << 20)
+#define DEFAULT_MAX_RANGES (UINT64_C(1) << 16)
 #define DEFAULT_MAX_NODES (UINT64_C(1) << 22)
 
 const char *kvmas_version(void)

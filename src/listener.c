@@ -149,13 +149,14 @@ static void tell(const struct audience *audience, const struct looks *before,
 		 const struct looks *after)
 {
 	struct kvmas *kvmas = audience->space->object.kvmas;
+	bool calling = kvmas->txn.calling; /* already, in a commit */
 
 	kvmas->txn.calling = true;
 	tell_bounds(audience, true);
 	tell_deletions(audience, before, after);
 	tell_additions(audience, before, after);
 	tell_bounds(audience, false);
-	kvmas->txn.calling = false;
+	kvmas->txn.calling = calling;
 }
 
 void kas_listeners_tell(struct kvmas_space *space, struct looks before, struct looks after)

@@ -127,9 +127,8 @@ struct log_table *kas_logging_publish(struct kvmas *kvmas)
 {
 	struct log_table *old = kvmas->logging;
 
-	if (!kvmas->txn.logging)
-		return NULL;
-	kvmas->logging = kvmas->txn.logging;
+	if (kvmas->txn.logging)
+		kvmas->logging = kvmas->txn.logging;
 	kvmas->txn.logging = NULL;
 	return old;
 }
@@ -146,22 +145,23 @@ void kas_logging_drop_next(struct kvmas *kvmas)
 
 void kas_logging_close(struct kvmas *kvmas)
 {
-	struct log_table *table = kvmas->logging;
-	size_t kept = 0;
+	struct log_table *table;
+	size_t i = 0;
 
-	for (size_t i = 0; table && i < table->count; i++) {
+	/* A wish leaves the table before it is dropped: what ends by that may commit, and replace
+	 * the table. */
+	while ((table = kvmas->logging) && i < table->count) {
 		struct log_wish wish = table->wishes[i];
 
-		if (atomic_load(&wish.owner->gone))
-			drop_wish(&wish);
-		else
-			table->wishes[kept++] = wish;
+		if (!atomic_load(&wish.owner->gone)) {
+			i++;
+			continue;
+		}
+		table->wishes[i] = table->wishes[--table->count];
+		drop_wish(&wish);
 	}
-	if (!table)
-		return;
-	table->count = kept;
-	if (kept == 0) {
-		kas_free(kvmas, table);
+	if (table && table->count == 0) {
 		kvmas->logging = NULL;
+		kas_free(kvmas, table);
 	}
 }

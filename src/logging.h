@@ -38,8 +38,8 @@ int kas_logging_remove(struct kvmas *kvmas, const struct log_wish *wish);
 /* A commit begins: forget the wishes of those who are gone, as part of it. */
 void kas_logging_forget_gone(struct kvmas *kvmas);
 
-/* A commit ends: the next table becomes the table, which the caller frees after the listeners were
- * told; or the next is dropped. */
+/* A commit ends: the next table becomes the table. Returns what was the table, which the caller
+ * frees after the listeners were told, if it is another now. Or the next one is dropped. */
 struct log_table *kas_logging_publish(struct kvmas *kvmas);
 void kas_logging_drop_next(struct kvmas *kvmas);
 void kas_log_table_free(struct kvmas *kvmas, struct log_table *table);

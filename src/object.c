@@ -12,12 +12,18 @@
  *
  * so that no destroy hook runs inside a lookup or a release, and none concurrently with another.
  *
+ * Without a handle nobody may commit any more, and whoever drops an object reclaims at once
+ * (kas_object_drop). That one and the last kvmas_unref must not miss each other: pushes to the dead
+ * stack and the taking of it have one order (acq_rel), so that either the push is seen, or the
+ * pusher sees that the handles are gone.
+ *
  * A forked child shares neither the lock's state nor the VM with its parent (KVM answers -EIO to
  * another mm, virt/kvm/kvm_main.c): one page under MADV_WIPEONFORK tells it for the price of a
  * load.
  *
  * Invariants:
- *   I1  refs never rises from 0: whoever takes a reference holds one, or something that does.
+ *   I1  refs never rises from 0: whoever takes a reference holds one, or something that does, or
+ *       tries (kas_object_try_ref).
  *   I2  an object is on the dead stack at most once, because of I1.
  *   I3  kvmas outlives every object: each is a holder until its end has run.
  *
@@ -160,6 +166,17 @@ void kas_object_ref(struct object *object)
 	atomic_fetch_add_explicit(&object->refs, 1, memory_order_relaxed);
 }
 
+bool kas_object_try_ref(struct object *object)
+{
+	unsigned refs = atomic_load_explicit(&object->refs, memory_order_relaxed);
+
+	while (refs &&
+	       !atomic_compare_exchange_weak_explicit(&object->refs, &refs, refs + 1,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
+	return refs;
+}
+
 void kas_object_unref(struct object *object)
 {
 	struct kvmas *kvmas = object->kvmas;
@@ -176,12 +193,27 @@ void kas_object_unref(struct object *object)
 	do {
 		object->next_dead = top;
 	} while (!atomic_compare_exchange_weak_explicit(
-		&kvmas->dead, &top, object, memory_order_release, memory_order_relaxed));
-	/* Without a handle nobody will commit or reclaim: the last holder does it. -EBUSY is for a
-	 * reclaim or a transaction that goes on, which ends with one. */
-	if (atomic_load(&kvmas->handles) == 0)
-		kas_try_reclaim(kvmas);
+		&kvmas->dead, &top, object, memory_order_acq_rel, memory_order_relaxed));
 	kas_let_go(kvmas);
+}
+
+void kas_object_drop(struct object *object)
+{
+	struct kvmas *kvmas = object->kvmas;
+
+	if (!kas_alive(kvmas))
+		return;
+	kas_hold(kvmas);
+	kas_object_unref(object);
+	kas_reclaim_if_closed(kvmas);
+	kas_let_go(kvmas);
+}
+
+void kas_reclaim_if_closed(struct kvmas *kvmas)
+{
+	/* -EBUSY is for a reclaim or a transaction that goes on, which ends with one. */
+	if (kas_alive(kvmas) && atomic_load(&kvmas->handles) == 0 && atomic_load(&kvmas->dead))
+		kas_try_reclaim(kvmas);
 }
 
 void kas_reclaim(struct kvmas *kvmas)
@@ -192,7 +224,7 @@ void kas_reclaim(struct kvmas *kvmas)
 		return;
 	kvmas->txn.reclaiming = true;
 	kas_hold(kvmas);
-	while ((dead = atomic_exchange_explicit(&kvmas->dead, NULL, memory_order_acquire))) {
+	while ((dead = atomic_exchange_explicit(&kvmas->dead, NULL, memory_order_acq_rel))) {
 		while (dead) {
 			struct object *next = dead->next_dead;
 

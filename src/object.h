@@ -86,7 +86,13 @@ void kas_let_go(struct kvmas *kvmas);
 
 void kas_object_init(struct object *object, struct kvmas *kvmas, void (*end)(struct object *));
 void kas_object_ref(struct object *object);
+/* The same for whoever holds nothing yet: false if it is dead. */
+bool kas_object_try_ref(struct object *object);
+/* Drop a reference: what dies waits for a reclaim. For lookups, dispatch and releases. */
 void kas_object_unref(struct object *object);
+/* The user drops one: without a handle nobody else would reclaim, so this does. */
+void kas_object_drop(struct object *object);
+void kas_reclaim_if_closed(struct kvmas *kvmas);
 static inline bool kas_object_is_dead(const struct object *object)
 {
 	return atomic_load_explicit(&object->refs, memory_order_relaxed) == 0;

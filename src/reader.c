@@ -12,7 +12,7 @@ struct kvmas_reader {
 	struct kvmas *kvmas; /* held */
 };
 
-int kvmas_reader_new(struct kvmas *kvmas, struct kvmas_reader **ret)
+int kvmas_reader_add(struct kvmas *kvmas, struct kvmas_reader **ret)
 {
 	struct kvmas_reader *reader;
 
@@ -27,7 +27,7 @@ int kvmas_reader_new(struct kvmas *kvmas, struct kvmas_reader **ret)
 	return 0;
 }
 
-void kvmas_reader_unref(struct kvmas_reader *reader)
+void kvmas_reader_del(struct kvmas_reader *reader)
 {
 	struct kvmas *kvmas;
 
@@ -35,6 +35,7 @@ void kvmas_reader_unref(struct kvmas_reader *reader)
 		return;
 	kvmas = reader->kvmas;
 	kas_free(kvmas, reader);
+	kas_reclaim_if_closed(kvmas);
 	kas_let_go(kvmas);
 }
 

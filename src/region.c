@@ -170,7 +170,7 @@ struct kvmas_region *kvmas_region_ref(struct kvmas_region *region)
 void kvmas_region_unref(struct kvmas_region *region)
 {
 	if (region)
-		kas_object_unref(&region->object);
+		kas_object_drop(&region->object);
 }
 
 const char *kvmas_region_get_name(const struct kvmas_region *region)

@@ -18,7 +18,6 @@ struct region_state {
 	struct kvmas_region *target; /* alias: held */
 	uint64_t target_offset;
 	struct kvmas_region *parent; /* not held: the parent holds its children */
-	struct kvmas_region *below;  /* the next sibling in paint order, while linked */
 };
 
 struct kvmas_region {

@@ -44,6 +44,26 @@ struct look {
 	unsigned depth;
 };
 
+/* The canvas is an array with a gap where the last range was inserted: neighbours are mostly
+ * painted one after the other, upwards or downwards, and then little moves. */
+static struct flat_range *range_at(const struct flat *flat, size_t index)
+{
+	return &flat->ranges[index < flat->gap ? index : index + (flat->capacity - flat->count)];
+}
+
+static void move_gap(struct flat *flat, size_t to)
+{
+	size_t free = flat->capacity - flat->count;
+	struct flat_range *gap = flat->ranges + flat->gap;
+
+	if (to < flat->gap)
+		memmove(gap + free - (flat->gap - to), flat->ranges + to,
+			(flat->gap - to) * sizeof(*gap));
+	else
+		memmove(gap, gap + free, (to - flat->gap) * sizeof(*gap));
+	flat->gap = to;
+}
+
 /* The first range of the canvas that ends at *address* or after it. */
 static size_t find(const struct flat *flat, uint64_t address)
 {
@@ -53,12 +73,25 @@ static size_t find(const struct flat *flat, uint64_t address)
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (flat->ranges[middle].range.last < address)
+		if (range_at(flat, middle)->range.last < address)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	return low;
+}
+
+static int grow(struct kvmas *kvmas, struct flat *flat)
+{
+	size_t capacity = flat->capacity ? 2 * flat->capacity : 16;
+	void *grown = kas_resize(kvmas, flat->ranges, capacity * sizeof(*flat->ranges));
+
+	if (!grown)
+		return -ENOMEM;
+	flat->ranges = grown;
+	flat->gap = flat->count; /* it was full: the new room is the gap */
+	flat->capacity = capacity;
+	return 0;
 }
 
 static int insert(struct canvas *canvas, size_t at, const struct flat_range *range)
@@ -67,20 +100,12 @@ static int insert(struct canvas *canvas, size_t at, const struct flat_range *ran
 
 	if (flat->count >= canvas->kvmas->config.max_ranges)
 		return -E2BIG;
-	if (flat->count == flat->capacity) {
-		size_t capacity = flat->capacity ? 2 * flat->capacity : 16;
-		void *grown =
-			kas_resize(canvas->kvmas, flat->ranges, capacity * sizeof(*flat->ranges));
-
-		if (!grown)
-			return -ENOMEM;
-		flat->ranges = grown;
-		flat->capacity = capacity;
-	}
-	memmove(&flat->ranges[at + 1], &flat->ranges[at],
-		(flat->count - at) * sizeof(*flat->ranges));
+	if (flat->count == flat->capacity && grow(canvas->kvmas, flat))
+		return -ENOMEM;
+	move_gap(flat, at);
 	flat->ranges[at] = *range;
 	flat->count++;
+	flat->gap++;
 	return 0;
 }
 
@@ -92,7 +117,7 @@ static int fill(struct canvas *canvas, const struct flat_range *piece)
 
 	for (;;) {
 		const struct range *taken =
-			at < canvas->flat->count ? &canvas->flat->ranges[at].range : NULL;
+			at < canvas->flat->count ? &range_at(canvas->flat, at)->range : NULL;
 		bool ends_here = !taken || taken->first > piece->range.last;
 
 		if (ends_here || taken->first > next) {
@@ -107,9 +132,9 @@ static int fill(struct canvas *canvas, const struct flat_range *piece)
 				return err;
 			at++; /* past the hole, to what ended it */
 		}
-		if (canvas->flat->ranges[at].range.last >= piece->range.last)
+		if (range_at(canvas->flat, at)->range.last >= piece->range.last)
 			return 0;
-		next = canvas->flat->ranges[at].range.last + 1;
+		next = range_at(canvas->flat, at)->range.last + 1;
 		at++;
 	}
 }
@@ -193,14 +218,16 @@ static void merge(struct flat *flat)
 {
 	size_t kept = 0;
 
+	if (flat->count == 0)
+		return;
+	move_gap(flat, flat->count);
 	for (size_t i = 1; i < flat->count; i++) {
 		if (continues(&flat->ranges[kept], &flat->ranges[i]))
 			flat->ranges[kept].range.last = flat->ranges[i].range.last;
 		else
 			flat->ranges[++kept] = flat->ranges[i];
 	}
-	if (flat->count)
-		flat->count = kept + 1;
+	flat->count = kept + 1;
 }
 
 int kas_render(struct kvmas_region *root, struct flat *flat)

@@ -19,6 +19,7 @@ struct flat {
 	struct flat_range *ranges;
 	size_t count;
 	size_t capacity;
+	size_t gap; /* while painting: where the free room is; afterwards at the end */
 };
 
 /*

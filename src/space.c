@@ -4,6 +4,9 @@
  * the next view beside it; publishing swaps the pointer, and readers that hold the old view keep
  * it.
  *
+ * kvmas_space_new, which is an edit, stands in edit.c, and kvmas_space_sync, which asks listeners,
+ * in listener.c: both need what is above a space.
+ *
  * Invariants:
  *   I1  view is never NULL once the space exists, and shows the last committed tree.
  *   I2  next_view is set only inside a commit.
@@ -64,7 +67,7 @@ struct kvmas_space *kvmas_space_ref(struct kvmas_space *space)
 void kvmas_space_unref(struct kvmas_space *space)
 {
 	if (space)
-		kas_object_unref(&space->object);
+		kas_object_drop(&space->object);
 }
 
 const char *kvmas_space_get_name(const struct kvmas_space *space)

@@ -130,21 +130,17 @@ static int prepare_ties(struct kvmas *kvmas)
 /* Publish each space that changed and tell its listeners, then free what was before. */
 static void publish(struct kvmas *kvmas)
 {
-	bool logging_changes = kvmas->txn.logging;
-	const struct log_table *logging_after = kas_logging_next(kvmas);
 	struct log_table *logging_before = kas_logging_publish(kvmas);
 	struct kvmas_space *space;
 	struct tie *tie;
 
-	if (!logging_changes)
-		logging_before = kvmas->logging;
 	TAILQ_FOREACH(space, &kvmas->spaces, all)
 		space->told_view = space->next_view ? kas_space_publish(space) : space->view;
 	TAILQ_FOREACH(tie, &kvmas->ties, all)
 		tie->finish(tie);
 	TAILQ_FOREACH(space, &kvmas->spaces, all) {
 		struct looks before = {space->told_view, logging_before};
-		struct looks after = {space->view, logging_after};
+		struct looks after = {space->view, kvmas->logging};
 
 		if (!kas_object_is_dead(&space->object))
 			kas_listeners_tell(space, before, after);
@@ -152,7 +148,7 @@ static void publish(struct kvmas *kvmas)
 			kas_view_unref(space->told_view);
 		space->told_view = NULL;
 	}
-	if (logging_changes)
+	if (logging_before != kvmas->logging)
 		kas_log_table_free(kvmas, logging_before);
 }
 
@@ -164,12 +160,8 @@ static int commit_outermost(struct kvmas *kvmas)
 	err = kvmas->txn.doomed ? -ECANCELED : 0;
 	if (!err && kvmas->txn.touched)
 		err = render_spaces(kvmas);
-	if (!err) {
-		/* The caller's ioctl and trace hooks may not change what is being followed. */
-		kvmas->txn.calling = true;
+	if (!err)
 		err = prepare_ties(kvmas);
-		kvmas->txn.calling = false;
-	}
 	if (err) {
 		drop_next_views(kvmas);
 		undo_all(kvmas);
@@ -203,8 +195,12 @@ static int end_level(struct kvmas *kvmas, int (*end)(struct kvmas *kvmas))
 	if (kvmas->txn.calling)
 		return -EBUSY;
 	outermost = kvmas->txn.depth == 1;
-	if (outermost)
+	if (outermost) {
+		/* Hooks of the caller's run in there: they may not change what is being followed. */
+		kvmas->txn.calling = true;
 		err = end(kvmas);
+		kvmas->txn.calling = false;
+	}
 	kvmas->txn.depth--;
 	if (outermost)
 		finish(kvmas);

@@ -49,7 +49,7 @@ void kas_view_unref(struct kvmas_view *view)
 		return;
 	kvmas = view->kvmas;
 	for (size_t i = 0; i < view->count; i++)
-		kvmas_region_unref(view->ranges[i].region);
+		kas_object_unref(&view->ranges[i].region->object);
 	kas_free(kvmas, view);
 	kas_let_go(kvmas);
 }
@@ -134,9 +134,16 @@ int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_
 	return section_at(view, index, ret);
 }
 
-int kvmas_view_next(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret)
+int kvmas_view_find(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret)
 {
 	if (!kas_alive(view->kvmas))
 		return -EIO;
 	return section_at(view, kas_view_find(view, gpa), ret);
+}
+
+int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section)
+{
+	if (section->last == UINT64_MAX)
+		return -ENOENT;
+	return kvmas_view_find(view, section->last + 1, section);
 }

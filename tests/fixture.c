@@ -133,7 +133,7 @@ struct fixture *fixture_new(struct kvmas_config config)
 	config.log = write_log;
 	config.log_data = f;
 	must(kvmas_new(&config, &f->kvmas));
-	must(kvmas_reader_new(f->kvmas, &f->reader));
+	must(kvmas_reader_add(f->kvmas, &f->reader));
 	return f;
 }
 
@@ -148,7 +148,7 @@ static void drop_everything(struct fixture *f)
 		kvmas_region_unref(thing->region);
 		thing->region = NULL;
 	}
-	kvmas_reader_unref(f->reader);
+	kvmas_reader_del(f->reader);
 	close_kvmas(f);
 }
 
@@ -445,16 +445,14 @@ void section_text(char **text, const struct kvmas_section *section)
 char *view_text(const struct kvmas_view *view)
 {
 	struct kvmas_section section;
-	uint64_t gpa = 0;
 	char *text = NULL;
+	int err;
 
 	text_add(&text, "%s", "");
-	while (kvmas_view_next(view, gpa, &section) == 0) {
+	for (err = kvmas_view_find(view, 0, &section); !err;
+	     err = kvmas_view_next(view, &section)) {
 		section_text(&text, &section);
 		text_add(&text, "\n");
-		gpa = section.last + 1;
-		if (gpa == 0)
-			break;
 	}
 	return text;
 }

@@ -221,7 +221,7 @@ void assert_slots(struct machine *m, const char *expected)
 
 struct kvmas_kvm_stats stats_of(struct machine *m)
 {
-	struct kvmas_kvm_stats stats;
+	struct kvmas_kvm_stats stats = {.struct_size = sizeof(stats)};
 
 	kvmas_kvm_get_stats(m->kvm, &stats);
 	return stats;
@@ -339,6 +339,9 @@ static bool section_is_mapped(struct machine *m, unsigned as_id,
 	uint32_t flags = section->readonly ? RO : 0;
 	uint64_t first = section->gpa + (-section->gpa & (page_size() - 1));
 
+	/* It begins in the last page of all, which has no slot. */
+	if (first < section->gpa)
+		return true;
 	if (!section->ram || (section->readonly && m->vm->config.no_readonly_mem))
 		return true;
 	if (is_wanted_logged(m->kvm, m->kvm->spaces[as_id].space, section))
@@ -363,16 +366,14 @@ static const char *space_wrong(struct machine *m, unsigned as_id)
 {
 	struct kvmas_space *space = m->kvm->spaces[as_id].space;
 	const struct kvmas_view *view = space ? kvmas_view_acquire(m->f->reader, space) : NULL;
-	struct kvmas_section section = {.last = UINT64_MAX};
+	struct kvmas_section section;
 	uint64_t npages = 0;
 	uint64_t mapped;
 	bool right = true;
+	int err = view ? kvmas_view_find(view, 0, &section) : -ENOENT;
 
-	while (view && right && kvmas_view_next(view, section.last + 1, &section) == 0) {
+	for (; !err && right; err = kvmas_view_next(view, &section))
 		right = section_is_mapped(m, as_id, &section, &npages);
-		if (section.last == UINT64_MAX)
-			break;
-	}
 	if (view)
 		kvmas_view_release(m->f->reader, view);
 	if (!right)

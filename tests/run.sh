@@ -6,7 +6,8 @@
 # Builds everything and runs all tests, the live ones included; the last line says how many passed
 # and failed. What is missing on a fresh Debian 12 is installed, as root or with sudo. STEPs choose:
 #
-#   gcc clang asan   build in that way, without a warning, and run the unit tests
+#   gcc clang        build with that compiler, without a warning, and run the unit tests
+#   asan tsan        the same with AddressSanitizer and UndefinedBehaviorSanitizer, ThreadSanitizer
 #   arm64            build the library for arm64
 #   lint             formatting, static analysis, spelling (tests/lint.sh)
 #   install          install, and build a program with pkg-config (tests/install.sh)
@@ -98,8 +99,9 @@ unit() {
 step_gcc() { unit gcc build; }
 step_clang() { CC=clang unit clang build-clang; }
 step_asan() {
-    unit asan build-asan -Db_sanitize=address,undefined -Dexamples=true
+    unit asan build-asan -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=all
 }
+step_tsan() { unit tsan build-tsan -Db_sanitize=thread -Dexamples=false; }
 step_arm64() {
     check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false
 }
@@ -118,7 +120,7 @@ step_vmm() {
 }
 
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan arm64 lint install lab vmm)
+((${#steps[@]})) || steps=(gcc clang asan tsan arm64 lint install lab vmm)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done

@@ -582,6 +582,28 @@ static void repaired_machine_issues_no_more_ioctls(void **state)
 	assert_int_equal(m->vm->ncalls, 0);
 }
 
+/* The slot of a block that nothing else holds: what deletes it must be able to make it anew. */
+static void undo_remakes_the_slot_of_a_block_that_only_the_table_held(void **state)
+{
+	struct machine *m = *state;
+	struct kvmas_region *last = make_ram(m->f, "last", pages(1));
+	struct kvmas_region *other = make_ram(m->f, "other", pages(1));
+
+	must(kvmas_begin(m->f->kvmas));
+	must(kvmas_region_add(m->root[NORMAL], last, pages(4), 0));
+	must(kvmas_region_add(m->root[NORMAL], other, pages(8), 0));
+	fake_kvm_fail_from(m->vm, 2, ENOMEM);
+	assert_int_equal(kvmas_commit(m->f->kvmas), -ENOTRECOVERABLE);
+	drop_region(m->f, last);
+	must(kvmas_reclaim(m->f->kvmas));
+	assert_slots(m, "0:0 4-4 last+0\n");
+	fake_kvm_fail_at(m->vm, 2, ENOMEM);
+	assert_int_equal(kvmas_region_add(m->root[NORMAL], other, pages(8), 0), -ENOMEM);
+	assert_slots(m, "0:0 4-4 last+0\n");
+	must(kvmas_region_add(m->root[NORMAL], other, pages(8), 0));
+	assert_right(m);
+}
+
 /* The planner makes no moves yet; the rest knows them. */
 static void move_is_executed_and_taken_back(void **state)
 {
@@ -610,6 +632,7 @@ int main(void)
 		cmocka_unit_test(refused_undo_is_enotrecoverable_until_the_next_commit),
 		cmocka_unit_test(tables_follow_when_one_step_of_the_undoing_is_refused),
 		cmocka_unit_test(failed_allocation_comes_before_the_first_ioctl),
+		KVM_TEST(undo_remakes_the_slot_of_a_block_that_only_the_table_held),
 		KVM_TEST(move_is_executed_and_taken_back),
 		KVM_TEST(trace_tells_each_operation_and_its_undoing),
 		KVM_TEST(log_names_the_operation_that_was_refused),

@@ -632,6 +632,38 @@ static void clients_come_and_go_while_pages_are_marked(void **state)
 	kvmas_client_unref(s.client);
 }
 
+/* ---- destroy hooks that commit ---- */
+
+static void commit_in_hook(void *opaque)
+{
+	struct kvmas **kvmas = opaque;
+
+	must(kvmas_begin(*kvmas));
+	must(kvmas_commit(*kvmas));
+}
+
+static void last_client_of_a_closed_kvmas_ends_regions_whose_hooks_commit(void **state)
+{
+	struct kvmas *kvmas;
+	struct kvmas_region *regions[2];
+	struct kvmas_client *client;
+
+	(void)state;
+	must(kvmas_new(NULL, &kvmas));
+	must(kvmas_client_new(kvmas, "c", &client));
+	for (size_t i = 0; i < LENGTH(regions); i++) {
+		must(kvmas_region_new(kvmas,
+				      KVMAS_CONFIG(region, .kind = KVMAS_REGION_MMIO, .name = "r",
+						   .size = 1, .opaque = &kvmas,
+						   .destroy = commit_in_hook),
+				      &regions[i]));
+		must(kvmas_client_log_start(client, regions[i], NULL));
+		kvmas_region_unref(regions[i]);
+	}
+	kvmas_unref(kvmas);
+	kvmas_client_unref(client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -666,6 +698,7 @@ int main(void)
 		TEST(last_handle_after_a_client_dropped_with_wishes_frees_it),
 		TEST(last_handle_inside_a_transaction_frees_dropped_clients),
 		TEST(clients_come_and_go_while_pages_are_marked),
+		cmocka_unit_test(last_client_of_a_closed_kvmas_ends_regions_whose_hooks_commit),
 	};
 
 	return cmocka_run_group_tests_name("client", tests, NULL, NULL);

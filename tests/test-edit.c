@@ -553,6 +553,24 @@ static void edit_past_a_cap_changes_nothing(void **state)
 	(void)state;
 }
 
+/* ---- a container that only waits for its end ---- */
+
+static void child_of_a_dropped_container_is_in_none(void **state)
+{
+	struct fixture *f = *state;
+	struct kvmas_region *dropped = make_container(f, "dropped", 0x10000);
+	struct kvmas_region *other = make_container(f, "other", 0x10000);
+	struct kvmas_region *child = make_mmio(f, "child", 0x1000);
+
+	must(kvmas_begin(f->kvmas));
+	must(kvmas_commit(f->kvmas));
+	add(dropped, child, 0, 0);
+	drop_region(f, dropped);
+	assert_int_equal(kvmas_region_del(child), -ENOENT);
+	add(other, child, 0, 0);
+	must(kvmas_region_set_offset(child, 0x1000));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -581,6 +599,7 @@ int main(void)
 		TEST(setting_what_is_set_needs_no_memory_and_tells_nobody),
 		TEST(every_allocation_of_every_edit_fails_cleanly),
 		cmocka_unit_test(edit_past_a_cap_changes_nothing),
+		TEST(child_of_a_dropped_container_is_in_none),
 	};
 
 	return cmocka_run_group_tests_name("edit", tests, NULL, NULL);

@@ -26,7 +26,7 @@ static int guest_setup(void **state)
 	g->run = aligned_alloc(4096, size);
 	assert_non_null(g->run);
 	memset(g->run, 0, size);
-	must(kvmas_vcpu_new(
+	must(kvmas_vcpu_add(
 		g->m->kvm,
 		KVMAS_CONFIG(vcpu, .fd = -1, .run = g->run, .run_size = size, .requester = g),
 		&g->vcpu));
@@ -38,7 +38,7 @@ static int guest_teardown(void **state)
 {
 	struct guest *g = *state;
 
-	kvmas_vcpu_unref(g->vcpu);
+	kvmas_vcpu_del(g->vcpu);
 	machine_free(g->m);
 	free(g->run);
 	free(g);
@@ -261,7 +261,7 @@ static void smm_on_a_vm_of_one_space_is_answered_by_nobody(void **state)
 
 	must(kvmas_kvm_bind(m->kvm, m->space[NORMAL], 0));
 	put_mmio(m, NORMAL, "dev", 4, 1);
-	must(kvmas_vcpu_new(m->kvm, KVMAS_CONFIG(vcpu, .run = g->run, .run_size = RUN_PAGES * 4096),
+	must(kvmas_vcpu_add(m->kvm, KVMAS_CONFIG(vcpu, .run = g->run, .run_size = RUN_PAGES * 4096),
 			    &vcpu));
 	enter(g, SMM);
 	exit_mmio(g, pages(4), 4, false);
@@ -269,7 +269,7 @@ static void smm_on_a_vm_of_one_space_is_answered_by_nobody(void **state)
 	assert_int_equal(kvmas_vcpu_handle_exit(vcpu), 1);
 	assert_int_equal(g->run->mmio.data[3], 0xff);
 	assert_notes(m->f, "");
-	kvmas_vcpu_unref(vcpu);
+	kvmas_vcpu_del(vcpu);
 	machine_free(m);
 }
 
@@ -490,13 +490,13 @@ static void vcpu_without_a_kvm_run_is_einval(void **state)
 	struct kvmas_vcpu *vcpu = NULL;
 
 	for (size_t i = 0; i < LENGTH(configs); i++)
-		assert_int_equal(kvmas_vcpu_new(g->m->kvm, &configs[i], &vcpu), -EINVAL);
+		assert_int_equal(kvmas_vcpu_add(g->m->kvm, &configs[i], &vcpu), -EINVAL);
 	g->m->f->heap.fail_in = 1;
-	assert_int_equal(kvmas_vcpu_new(g->m->kvm,
+	assert_int_equal(kvmas_vcpu_add(g->m->kvm,
 					KVMAS_CONFIG(vcpu, .run = g->run, .run_size = 4096), &vcpu),
 			 -ENOMEM);
 	assert_null(vcpu);
-	kvmas_vcpu_unref(NULL);
+	kvmas_vcpu_del(NULL);
 }
 
 static void vcpu_keeps_the_tie(void **state)

@@ -514,7 +514,8 @@ static void counters_are_exact(void **state)
 {
 	struct machine *m = *state;
 	struct kvmas_client *client = make_client(m, "c");
-	struct kvmas_kvm_stats expected = {.commits = 6,
+	struct kvmas_kvm_stats expected = {.struct_size = sizeof(expected),
+					   .commits = 6,
 					   .slot_creates = 5,
 					   .slot_deletes = 2,
 					   .slot_flags = 3,

@@ -566,6 +566,32 @@ static void every_allocation_that_fails_gives_enomem(void **state)
 	assert_int_equal(failed, 3); /* 16, 32, 64 */
 }
 
+/* ---- size ---- */
+
+/* KVM takes 2^31 - 1 pages at the most. The memory is never touched: only its address counts. */
+static void mapping_larger_than_a_slot_is_cut(void **state)
+{
+	struct machine *m = *state;
+	uint64_t npages = UINT64_C(5) << 29;
+	struct kvmas_ram *block;
+	struct kvmas_region *region;
+
+	must(kvmas_ram_new(
+		m->f->kvmas,
+		KVMAS_CONFIG(ram, .name = "large", .source = KVMAS_RAM_ANON, .size = pages(npages)),
+		&block));
+	must(kvmas_region_new(m->f->kvmas,
+			      KVMAS_CONFIG(region, .kind = KVMAS_REGION_RAM, .name = "large",
+					   .size = pages(npages), .ram = block),
+			      &region));
+	must(kvmas_region_add(m->root[NORMAL], region, 0, 0));
+	assert_slots(m, "0:0 0-1073741823 large+0\n0:1 1073741824-2147483647 large+1073741824\n"
+			"0:2 2147483648-2684354559 large+2147483648\n");
+	must(kvmas_region_del(region));
+	kvmas_region_unref(region);
+	kvmas_ram_unref(block);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -596,6 +622,7 @@ int main(void)
 		KVM_TEST(reserved_range_is_free_of_slots_in_every_space),
 		KVM_TEST(collision_with_a_slot_of_the_kernels_is_eexist_until_reserved),
 		KVM_TEST(ram_past_the_last_gfn_is_refused_with_kvms_errno),
+		KVM_TEST(mapping_larger_than_a_slot_is_cut),
 	};
 
 	return cmocka_run_group_tests_name("mapping", tests, NULL, NULL);

@@ -8,10 +8,10 @@
 static int try_new(struct fixture *f)
 {
 	struct kvmas_reader *reader;
-	int err = kvmas_reader_new(f->kvmas, &reader);
+	int err = kvmas_reader_add(f->kvmas, &reader);
 
 	if (!err)
-		kvmas_reader_unref(reader);
+		kvmas_reader_del(reader);
 	return err;
 }
 
@@ -35,13 +35,13 @@ static void reader_keeps_its_kvmas(void **state)
 	struct fixture *f = *state;
 	struct kvmas_reader *reader;
 
-	must(kvmas_reader_new(f->kvmas, &reader));
+	must(kvmas_reader_add(f->kvmas, &reader));
 	drop_region(f, make_mmio(f, "a", 1));
-	kvmas_reader_unref(f->reader);
+	kvmas_reader_del(f->reader);
 	f->reader = NULL;
 	close_kvmas(f);
 	assert_false(heap_is_empty(&f->heap));
-	kvmas_reader_unref(reader);
+	kvmas_reader_del(reader);
 	assert_true(heap_is_empty(&f->heap));
 }
 
@@ -100,7 +100,7 @@ static void *look_on(void *data)
 	struct stress *stress = data;
 	struct kvmas_reader *reader;
 
-	if (kvmas_reader_new(stress->f->kvmas, &reader)) {
+	if (kvmas_reader_add(stress->f->kvmas, &reader)) {
 		atomic_fetch_add(&stress->failures, 1);
 		return NULL;
 	}
@@ -113,7 +113,7 @@ static void *look_on(void *data)
 		kvmas_view_release(reader, view);
 		atomic_fetch_add(&stress->looks, 1);
 	}
-	kvmas_reader_unref(reader);
+	kvmas_reader_del(reader);
 	return NULL;
 }
 
@@ -160,7 +160,7 @@ static void *look_for_the_latest(void *data)
 	struct stress *stress = data;
 	struct kvmas_reader *reader;
 
-	if (kvmas_reader_new(stress->f->kvmas, &reader)) {
+	if (kvmas_reader_add(stress->f->kvmas, &reader)) {
 		atomic_fetch_add(&stress->failures, 1);
 		return NULL;
 	}
@@ -169,12 +169,12 @@ static void *look_for_the_latest(void *data)
 		const struct kvmas_view *view = kvmas_view_acquire(reader, stress->space);
 		struct kvmas_section section;
 
-		if (kvmas_view_next(view, 0, &section) || section.gpa < committed)
+		if (kvmas_view_find(view, 0, &section) || section.gpa < committed)
 			atomic_fetch_add(&stress->failures, 1);
 		kvmas_view_release(reader, view);
 		atomic_fetch_add(&stress->looks, 1);
 	}
-	kvmas_reader_unref(reader);
+	kvmas_reader_del(reader);
 	return NULL;
 }
 
@@ -220,7 +220,7 @@ static void *look_for_life(void *data)
 	struct stress *stress = data;
 	struct kvmas_reader *reader;
 
-	if (kvmas_reader_new(stress->f->kvmas, &reader)) {
+	if (kvmas_reader_add(stress->f->kvmas, &reader)) {
 		atomic_fetch_add(&stress->failures, 1);
 		return NULL;
 	}
@@ -237,7 +237,7 @@ static void *look_for_life(void *data)
 		kvmas_view_release(reader, view);
 		atomic_fetch_add(&stress->looks, 1);
 	}
-	kvmas_reader_unref(reader);
+	kvmas_reader_del(reader);
 	return NULL;
 }
 

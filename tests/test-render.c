@@ -474,6 +474,33 @@ static void every_allocation_of_a_render_fails(void **state)
 	assert_true(fail_each_allocation(f, change_much) >= 6);
 }
 
+/* ---- many ---- */
+
+/* Added upwards and downwards: quadratic painting would take minutes. */
+static void many_regions_render_in_either_order(void **state)
+{
+	struct fixture *f = fixture_new((struct kvmas_config){.max_ranges = 200000});
+	struct kvmas_region *root = make_container(f, "root", KVMAS_SIZE_MAX);
+	struct kvmas_region *target = make_mmio(f, "target", 0x1000);
+	struct kvmas_region *alias;
+
+	(void)state;
+	must(kvmas_begin(f->kvmas));
+	for (uint64_t i = 0; i < 40000; i++) {
+		uint64_t at = i < 20000 ? 100000 + i : 40000 - i;
+
+		must(kvmas_region_new(f->kvmas,
+				      KVMAS_CONFIG(region, .kind = KVMAS_REGION_ALIAS, .name = "a",
+						   .size = 0x1000, .target = target),
+				      &alias));
+		must(kvmas_region_add(root, alias, at << 12, 0));
+		kvmas_region_unref(alias);
+	}
+	make_space(f, "s", root);
+	must(kvmas_commit(f->kvmas));
+	fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -485,6 +512,7 @@ int main(void)
 		TEST(nesting_to_the_limit_renders),
 		TEST(nesting_too_deep_returns_e2big),
 		TEST(every_allocation_of_a_render_fails),
+		cmocka_unit_test(many_regions_render_in_either_order),
 	};
 
 	return cmocka_run_group_tests_name("render", tests, NULL, NULL);

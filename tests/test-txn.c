@@ -433,6 +433,55 @@ static void transactions_of_many_threads_take_turns(void **state)
 	assert_view(f, s.space, SCENE_LINES);
 }
 
+/* ---- hooks inside a commit ---- */
+
+struct asker {
+	struct kvmas *kvmas; /* NULL: does not ask */
+	unsigned asked;
+	unsigned refused;
+};
+
+static void *asking_realloc(void *data, void *ptr, size_t size)
+{
+	struct asker *asker = data;
+
+	if (asker->kvmas) {
+		asker->asked++;
+		asker->refused += kvmas_begin(asker->kvmas) == -EBUSY;
+	}
+	if (size)
+		return realloc(ptr, size);
+	free(ptr);
+	return NULL;
+}
+
+static void begin_in_the_allocation_hook_of_a_commit_returns_ebusy(void **state)
+{
+	struct asker asker = {0};
+	const struct kvmas_config config = {
+		.struct_size = sizeof(config), .realloc = asking_realloc, .realloc_data = &asker};
+	struct kvmas_region *a;
+	struct kvmas_space *space;
+	struct kvmas *kvmas;
+
+	(void)state;
+	must(kvmas_new(&config, &kvmas));
+	must(kvmas_region_new(
+		kvmas, KVMAS_CONFIG(region, .kind = KVMAS_REGION_MMIO, .name = "a", .size = 0x1000),
+		&a));
+	must(kvmas_space_new(kvmas, "s", a, &space));
+	must(kvmas_begin(kvmas));
+	must(kvmas_region_set_size(a, 0x2000));
+	asker.kvmas = kvmas;
+	must(kvmas_commit(kvmas));
+	asker.kvmas = NULL;
+	assert_true(asker.asked > 0);
+	assert_int_equal(asker.refused, asker.asked);
+	kvmas_space_unref(space);
+	kvmas_region_unref(a);
+	kvmas_unref(kvmas);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -453,6 +502,7 @@ int main(void)
 		TEST(commit_from_another_thread_returns_einval),
 		TEST(begin_waits_for_another_threads_transaction),
 		TEST(transactions_of_many_threads_take_turns),
+		cmocka_unit_test(begin_in_the_allocation_hook_of_a_commit_returns_ebusy),
 	};
 
 	return cmocka_run_group_tests_name("txn", tests, NULL, NULL);

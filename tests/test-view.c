@@ -71,7 +71,7 @@ static void next_finds_the_first_section_that_ends_there_or_later(void **state)
 	for (size_t i = 0; i < LENGTH(cases); i++) {
 		struct kvmas_section section;
 
-		must(kvmas_view_next(view, cases[i].gpa, &section));
+		must(kvmas_view_find(view, cases[i].gpa, &section));
 		assert_string_equal(kvmas_region_get_name(section.region), cases[i].name);
 	}
 	kvmas_view_release(f->reader, view);
@@ -84,9 +84,9 @@ static void next_past_the_last_section_returns_enoent(void **state)
 	const struct kvmas_view *view = kvmas_view_acquire(f->reader, space);
 	struct kvmas_section section;
 
-	must(kvmas_view_next(view, 0xfff, &section));
-	assert_int_equal(kvmas_view_next(view, 0x1000, &section), -ENOENT);
-	assert_int_equal(kvmas_view_next(view, TOP, &section), -ENOENT);
+	must(kvmas_view_find(view, 0xfff, &section));
+	assert_int_equal(kvmas_view_find(view, 0x1000, &section), -ENOENT);
+	assert_int_equal(kvmas_view_find(view, TOP, &section), -ENOENT);
 	kvmas_view_release(f->reader, view);
 }
 
@@ -97,7 +97,7 @@ static void empty_view_has_no_section(void **state)
 	const struct kvmas_view *view = kvmas_view_acquire(f->reader, space);
 	struct kvmas_section section;
 
-	assert_int_equal(kvmas_view_next(view, 0, &section), -ENOENT);
+	assert_int_equal(kvmas_view_find(view, 0, &section), -ENOENT);
 	assert_int_equal(kvmas_view_lookup(view, 0, &section), -ENOENT);
 	kvmas_view_release(f->reader, view);
 }
@@ -191,6 +191,27 @@ static void section_of_a_lookup_does_not_say_what_is_logged(void **state)
 	must(kvmas_client_log_start(client, a, space));
 	assert_false(look_up(f, space, 0).logged);
 	kvmas_client_unref(client);
+}
+
+static void walk_ends_at_the_top_of_the_address_space(void **state)
+{
+	struct fixture *f = *state;
+	struct kvmas_region *root = make_mmio(f, "root", KVMAS_SIZE_MAX);
+	struct kvmas_space *space = make_space(f, "s", root);
+	const struct kvmas_view *view;
+	struct kvmas_section section;
+
+	add(root, make_ram(f, "a", 0x1000), 0x1000, 0);
+	view = kvmas_view_acquire(f->reader, space);
+	must(kvmas_view_find(view, 0, &section));
+	assert_int_equal(section.last, 0xfff);
+	must(kvmas_view_next(view, &section));
+	assert_int_equal(section.gpa, 0x1000);
+	must(kvmas_view_next(view, &section));
+	assert_int_equal(section.last, UINT64_MAX);
+	assert_int_equal(kvmas_view_next(view, &section), -ENOENT);
+	assert_int_equal(section.last, UINT64_MAX);
+	kvmas_view_release(f->reader, view);
 }
 
 /* ---- what a view keeps ---- */
@@ -287,6 +308,7 @@ int main(void)
 		TEST(region_lives_as_long_as_a_view_shows_it),
 		TEST(two_pins_of_one_view_are_two),
 		TEST(unchanged_commit_keeps_the_very_view),
+		TEST(walk_ends_at_the_top_of_the_address_space),
 	};
 
 	return cmocka_run_group_tests_name("view", tests, NULL, NULL);

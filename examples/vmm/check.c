@@ -198,14 +198,14 @@ static int look_up_window(struct machine *machine, struct kvmas_space *space,
 	struct kvmas_section section;
 	struct kvmas_reader *reader;
 	const struct kvmas_view *view;
-	int rc = kvmas_reader_new(machine->kvmas, &reader);
+	int rc = kvmas_reader_add(machine->kvmas, &reader);
 
 	if (rc)
 		return rc;
 	view = kvmas_view_acquire(reader, space);
 	rc = kvmas_view_lookup(view, SMRAM_GPA, &section);
 	kvmas_view_release(reader, view);
-	kvmas_reader_unref(reader);
+	kvmas_reader_del(reader);
 	if (rc && rc != -ENOENT)
 		return rc;
 	*ram = rc ? NULL : section.ram;

@@ -32,7 +32,7 @@ void report_slot_operation(void *data, enum kvmas_slot_op_kind kind, const struc
 
 static void print_stats(struct machine *machine)
 {
-	struct kvmas_kvm_stats stats;
+	struct kvmas_kvm_stats stats = {.struct_size = sizeof(stats)};
 
 	kvmas_kvm_get_stats(machine->tie, &stats);
 	const struct {

@@ -116,7 +116,7 @@ int vcpu_new(struct machine *machine)
 	if (!rc)
 		rc = set_cpuid(machine);
 	if (!rc)
-		rc = kvmas_vcpu_new(machine->tie,
+		rc = kvmas_vcpu_add(machine->tie,
 				    KVMAS_CONFIG(vcpu, .fd = vcpu->fd, .run = vcpu->run,
 						 .run_size = vcpu->run_size),
 				    &vcpu->tie);
@@ -131,7 +131,7 @@ void vcpu_free(struct machine *machine)
 	struct vcpu *vcpu = &machine->vcpu;
 
 	run_to_stop = NULL;
-	kvmas_vcpu_unref(vcpu->tie);
+	kvmas_vcpu_del(vcpu->tie);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
 	if (vcpu->fd >= 0)

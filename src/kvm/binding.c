@@ -117,10 +117,19 @@ int kvmas_kvm_unbind(struct kvmas_kvm *kvm, unsigned as_id)
 	return kas_txn_end(kvmas, err);
 }
 
+void kas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
+{
+	struct kvmas_space *old = kvm->pio_space;
+
+	pthread_mutex_lock(&kvm->answers_lock);
+	kvm->pio_space = space ? kvmas_space_ref(space) : NULL;
+	pthread_mutex_unlock(&kvm->answers_lock);
+	kvmas_space_unref(old);
+}
+
 int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
 {
 	struct kvmas *kvmas = kvm->object.kvmas;
-	struct kvmas_space *old;
 	int err;
 
 	if (space && space->object.kvmas != kvmas)
@@ -128,12 +137,8 @@ int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
 	err = kas_lock(kvmas);
 	if (err)
 		return err;
-	old = kvm->pio_space;
-	pthread_mutex_lock(&kvm->answers_lock);
-	kvm->pio_space = space ? kvmas_space_ref(space) : NULL;
-	pthread_mutex_unlock(&kvm->answers_lock);
+	kas_kvm_set_pio_space(kvm, space);
 	kas_unlock(kvmas);
-	kvmas_space_unref(old);
 	return 0;
 }
 

@@ -9,6 +9,9 @@
  * held. */
 void kas_kvm_set_binding(struct kvm_space *kvm_space, struct kvmas_space *space);
 
+/* The same for ports, at once. */
+void kas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space);
+
 /* From now on exits are answered by the spaces that are bound now. */
 void kas_kvm_publish_answers(struct kvmas_kvm *kvm);
 

@@ -159,7 +159,7 @@ static void kvm_end(struct object *object)
 	for (unsigned i = 0; i < kvm->nspaces; i++)
 		kas_kvm_set_binding(&kvm->spaces[i], NULL);
 	kas_kvm_publish_answers(kvm);
-	kvmas_kvm_set_pio_space(kvm, NULL);
+	kas_kvm_set_pio_space(kvm, NULL);
 	TAILQ_REMOVE(&object->kvmas->ties, &kvm->tie, all);
 	fini_members(kvm);
 	pthread_mutex_destroy(&kvm->answers_lock);
@@ -253,7 +253,7 @@ struct kvmas_kvm *kvmas_kvm_ref(struct kvmas_kvm *kvm)
 void kvmas_kvm_unref(struct kvmas_kvm *kvm)
 {
 	if (kvm)
-		kas_object_unref(&kvm->object);
+		kas_object_drop(&kvm->object);
 }
 
 unsigned kvmas_kvm_get_as_count(const struct kvmas_kvm *kvm)
@@ -294,9 +294,10 @@ int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
 
 void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret)
 {
-	uint64_t values[sizeof(*ret) / sizeof(uint64_t)] = {0};
+	uint64_t values[sizeof(*ret) / sizeof(uint64_t)] = {ret->struct_size};
+	size_t size = ret->struct_size < sizeof(*ret) ? ret->struct_size : sizeof(*ret);
 
-	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+	for (size_t i = 1; i < sizeof(values) / sizeof(values[0]); i++)
 		values[i] = atomic_load_explicit(&kvm->stats[i], memory_order_relaxed);
-	memcpy(ret, values, sizeof(*ret));
+	memcpy(ret, values, size);
 }

@@ -13,20 +13,25 @@
  *
  * Invariants of the result:
  *   I1  sorted, disjoint, page-aligned, none touches a reserved range.
- *   I2  no two neighbours could be one.
+ *   I2  no two neighbours could be one that KVM takes.
  */
 #include "mapping.h"
 
 #include <errno.h>
-#include <string.h>
+#include <linux/kvm.h>
 
-#include "kvm.h"
+#include "ram.h"
+
+/* KVM refuses slots of 2^31 pages and more (KVM_MEM_MAX_NR_PAGES, include/linux/kvm_host.h). Cut at
+ * a power of two, the pieces of a large block begin where huge pages do. */
+#define MAX_SLOT_PAGES (UINT64_C(1) << 30)
 
 static bool continues(const struct kvmas_slot *before, const struct kvmas_slot *after)
 {
 	return before->gpa + before->size == after->gpa && before->ram == after->ram &&
 	       before->ram_offset + before->size == after->ram_offset &&
-	       before->flags == after->flags;
+	       before->flags == after->flags &&
+	       before->size + after->size <= MAX_SLOT_PAGES << before->ram->page_shift;
 }
 
 static int append(struct mappings *mappings, const struct kvmas_slot *slot, struct kvmas *kvmas)
@@ -48,6 +53,24 @@ static int append(struct mappings *mappings, const struct kvmas_slot *slot, stru
 	}
 	mappings->at[mappings->count++] = *slot;
 	return 0;
+}
+
+/* Append a mapping of any size. */
+static int append_in_pieces(struct mappings *mappings, struct kvmas_slot slot,
+			    const struct mapping_source *source)
+{
+	uint64_t max_size = MAX_SLOT_PAGES * source->page_size;
+	uint64_t left = slot.size;
+	int err = 0;
+
+	while (left && !err) {
+		slot.size = left < max_size ? left : max_size;
+		err = append(mappings, &slot, source->space->object.kvmas);
+		slot.gpa += slot.size;
+		slot.ram_offset += slot.size;
+		left -= slot.size;
+	}
+	return err;
 }
 
 /* Cut to whole pages; false if there is none. The last page of the 64-bit space has no slot: KVM
@@ -97,7 +120,7 @@ static int append_pages(struct mappings *mappings, const struct mapping_source *
 		slot.flags |= KVM_MEM_READONLY;
 	if (kas_logging_wanted(source->logging, source->space, from))
 		slot.flags |= KVM_MEM_LOG_DIRTY_PAGES;
-	return append(mappings, &slot, source->space->object.kvmas);
+	return append_in_pieces(mappings, slot, source);
 }
 
 static int append_range(struct mappings *mappings, const struct mapping_source *source,

@@ -34,9 +34,8 @@
 #include "plan.h"
 
 #include <errno.h>
+#include <linux/kvm.h>
 #include <string.h>
-
-#include "kvm.h"
 
 #define STICKY_BUDGET 256
 
@@ -51,6 +50,8 @@ static int add_op(struct kvmas *kvmas, struct plan *plan, const struct slot_op *
 		plan->ops = grown;
 		plan->capacity = capacity;
 	}
+	/* The table may have a block's last reference, and undoing needs it. */
+	kvmas_ram_ref(op->kind == KVMAS_SLOT_DELETE ? op->before.ram : op->after.ram);
 	plan->ops[plan->count++] = *op;
 	return 0;
 }
@@ -146,8 +147,8 @@ static size_t most_slots(const struct slots *have, size_t count)
 {
 	size_t ids = have->limit;
 
-	for (unsigned id = 0; id < have->limit; id++)
-		ids -= kas_id_test(have->reserved, id);
+	for (size_t i = 0; i < kas_id_words(have->limit); i++)
+		ids -= (size_t)__builtin_popcountll(have->reserved[i]);
 	return ids < count + STICKY_BUDGET ? ids : count + STICKY_BUDGET;
 }
 
@@ -296,6 +297,11 @@ int kas_plan_make(struct kvmas *kvmas, struct plan *plan, struct plan_space *spa
 
 void kas_plan_fini(struct kvmas *kvmas, struct plan *plan)
 {
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct slot_op *op = &plan->ops[i];
+
+		kvmas_ram_unref(op->kind == KVMAS_SLOT_DELETE ? op->before.ram : op->after.ram);
+	}
 	kas_free(kvmas, plan->ops);
 	*plan = (struct plan){0};
 }

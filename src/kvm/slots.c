@@ -92,11 +92,11 @@ void kas_slots_replace(struct slots *slots, const struct kvmas_slot *slot)
 
 unsigned kas_slots_free_ids(const struct slots *slots)
 {
-	unsigned count = 0;
+	unsigned taken = 0;
 
-	for (unsigned id = 0; id < slots->limit; id++)
-		count += !kas_id_test(slots->used, id) && !kas_id_test(slots->reserved, id);
-	return count;
+	for (size_t i = 0; i < kas_id_words(slots->limit); i++)
+		taken += (unsigned)__builtin_popcountll(slots->used[i] | slots->reserved[i]);
+	return slots->limit - taken;
 }
 
 int kas_slots_validate(const struct slots *slots)
