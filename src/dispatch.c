@@ -71,14 +71,22 @@ static void copy_aligned(unsigned char *to, const unsigned char *from, unsigned 
 	}
 }
 
+/* The largest piece of *size* bytes that is aligned at *hva*. */
+static unsigned aligned_piece(const unsigned char *hva, unsigned size)
+{
+	unsigned low = (uintptr_t)hva & 7;
+	unsigned alignment = low ? low & -low : 8;
+	unsigned piece = piece_size(size);
+
+	return piece < alignment ? piece : alignment;
+}
+
 static void access_host(unsigned char *hva, unsigned char *bytes, unsigned size, bool write)
 {
 	uint64_t piece;
 
 	for (unsigned step; size; size -= step, hva += step, bytes += step) {
-		step = piece_size(size);
-		while ((uintptr_t)hva % step)
-			step /= 2;
+		step = aligned_piece(hva, size);
 		if (write) {
 			memcpy(&piece, bytes, step);
 			copy_aligned(hva, (unsigned char *)&piece, step);

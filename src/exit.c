@@ -9,7 +9,7 @@
 
 #include "dispatch.h"
 #include "kvm/binding.h"
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 
 struct kvmas_vcpu {
 	struct kvmas_kvm *kvm; /* held */

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 
 uint64_t pages(uint64_t n)
 {

@@ -7,7 +7,7 @@
 #include "kvm-fixture.h"
 
 #include "kvm/apply.h"
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 
 /* region[] of the scenarios' machine. */
 enum { RAM, VGA, PAM, BAR, BAR_IN_SMM, SMRAM, ROM };

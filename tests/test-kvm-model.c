@@ -18,7 +18,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 
 enum {
 	NBLOCKS = 3,

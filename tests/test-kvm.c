@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 
 static const struct fake_kvm_config one_space = {.spaces = 1};
 

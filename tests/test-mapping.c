@@ -6,7 +6,7 @@
  */
 #include "kvm-fixture.h"
 
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 #include "kvm/mapping.h"
 
 struct maps {
@@ -568,7 +568,7 @@ static void every_allocation_that_fails_gives_enomem(void **state)
 
 /* ---- size ---- */
 
-/* KVM takes 2^31 - 1 pages at the most. The memory is never touched: only its address counts. */
+/* KVM takes 2^31 - 1 pages at the most. There is no memory at that address: nobody touches it. */
 static void mapping_larger_than_a_slot_is_cut(void **state)
 {
 	struct machine *m = *state;
@@ -576,10 +576,11 @@ static void mapping_larger_than_a_slot_is_cut(void **state)
 	struct kvmas_ram *block;
 	struct kvmas_region *region;
 
-	must(kvmas_ram_new(
-		m->f->kvmas,
-		KVMAS_CONFIG(ram, .name = "large", .source = KVMAS_RAM_ANON, .size = pages(npages)),
-		&block));
+	must(kvmas_ram_new(m->f->kvmas,
+			   KVMAS_CONFIG(ram, .name = "large", .source = KVMAS_RAM_CALLER,
+					.hva = (void *)(uintptr_t)(UINT64_C(1) << 32),
+					.size = pages(npages)),
+			   &block));
 	must(kvmas_region_new(m->f->kvmas,
 			      KVMAS_CONFIG(region, .kind = KVMAS_REGION_RAM, .name = "large",
 					   .size = pages(npages), .ram = block),

@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 #include "kvm/plan.h"
 
 enum { BUDGET = 256 }; /* plan.c, STICKY_BUDGET */

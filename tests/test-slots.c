@@ -5,7 +5,7 @@
  */
 #include "kvm-fixture.h"
 
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 
 enum { LIMIT = 70 }; /* two words of ids */
 

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include "kvm.h"
+#include "vm.h"
 
 static struct slots *slots_of(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
 {

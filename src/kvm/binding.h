@@ -3,7 +3,7 @@
 #ifndef KAS_BINDING_H
 #define KAS_BINDING_H
 
-#include "kvm.h"
+#include "vm.h"
 
 /* Bind an address space to a space of ours, or to none, recording nothing. The transaction lock is
  * held. */

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
-#include "kvm.h"
+#include "vm.h"
 
 static int vm_ioctl(struct kvmas_kvm *kvm, unsigned long request, void *arg)
 {

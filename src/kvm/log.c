@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "kvm.h"
+#include "vm.h"
 
 /* KVM writes whole 64-bit words: ALIGN(npages, 64) / 8 bytes. */
 static size_t log_bytes(const struct kvmas_slot *slot)

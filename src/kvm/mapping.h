@@ -5,8 +5,13 @@
 
 #include "logging.h"
 #include "range.h"
-#include "reserve.h"
 #include "space.h"
+
+/* A gpa range that no slot of ours may touch, in any address space; whole pages. */
+struct reserved {
+	struct range range;
+	struct reserved *next;
+};
 
 /* Slots that are wanted: sorted by gpa, disjoint, without ids. Blocks are not held. */
 struct mappings {

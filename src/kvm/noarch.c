@@ -3,7 +3,7 @@
  * Architectures other than x86: KVM has one address space there (KVM_MAX_NR_ADDRESS_SPACES is
  * defined for x86 only).
  */
-#include "kvm.h"
+#include "vm.h"
 
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run)
 {

@@ -8,8 +8,6 @@
 
 #include <errno.h>
 
-#include "kvm.h"
-
 struct reserve_undo {
 	struct undo undo;
 	struct kvmas_kvm *kvm; /* held */

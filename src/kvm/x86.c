@@ -4,7 +4,7 @@
  * (arch/x86/include/asm/kvm_host.h, kvm_arch_vcpu_memslots_id). KVM_RUN_X86_SMM is set anew at
  * every exit, since Linux 4.2.
  */
-#include "kvm.h"
+#include "vm.h"
 
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run)
 {

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* The tie to one VM, as the files of this folder share it: see kvm.c. */
-#ifndef KAS_KVM_H
-#define KAS_KVM_H
+/* A VM of the caller's, as the files of this folder share it: see vm.c. */
+#ifndef KAS_VM_H
+#define KAS_VM_H
 
 #include <linux/kvm.h>
 
 #include "listener.h"
 #include "plan.h"
 #include "ram.h"
-#include "reserve.h"
 #include "slots.h"
 #include "txn.h"
 

@@ -16,7 +16,7 @@
  *
  * Read tie_prepare first.
  */
-#include "kvm.h"
+#include "vm.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,6 +24,7 @@
 
 #include "apply.h"
 #include "binding.h"
+#include "reserve.h"
 
 static struct kvmas_kvm *kvm_of(struct tie *tie)
 {
@@ -242,62 +243,4 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 	kas_unlock(kvmas);
 	*ret = kvm;
 	return 0;
-}
-
-struct kvmas_kvm *kvmas_kvm_ref(struct kvmas_kvm *kvm)
-{
-	kas_object_ref(&kvm->object);
-	return kvm;
-}
-
-void kvmas_kvm_unref(struct kvmas_kvm *kvm)
-{
-	if (kvm)
-		kas_object_drop(&kvm->object);
-}
-
-unsigned kvmas_kvm_get_as_count(const struct kvmas_kvm *kvm)
-{
-	return kvm->nspaces;
-}
-
-int kvmas_kvm_slots_free(struct kvmas_kvm *kvm, unsigned as_id)
-{
-	int count;
-
-	if (as_id >= kvm->nspaces)
-		return -EOPNOTSUPP;
-	count = kas_lock(kvm->object.kvmas);
-	if (count)
-		return count;
-	count = (int)kas_slots_free_ids(&kvm->spaces[as_id].slots);
-	kas_unlock(kvm->object.kvmas);
-	return count;
-}
-
-int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
-			    int (*fn)(void *data, const struct kvmas_slot *slot), void *data)
-{
-	int result = kas_lock(kvm->object.kvmas);
-
-	if (result)
-		return result;
-	kvm->object.kvmas->txn.calling = true;
-	for (unsigned i = 0; !result && i < kvm->nspaces; i++) {
-		for (size_t k = 0; !result && k < kvm->spaces[i].slots.count; k++)
-			result = fn(data, &kvm->spaces[i].slots.at[k]);
-	}
-	kvm->object.kvmas->txn.calling = false;
-	kas_unlock(kvm->object.kvmas);
-	return result;
-}
-
-void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret)
-{
-	uint64_t values[sizeof(*ret) / sizeof(uint64_t)] = {ret->struct_size};
-	size_t size = ret->struct_size < sizeof(*ret) ? ret->struct_size : sizeof(*ret);
-
-	for (size_t i = 1; i < sizeof(values) / sizeof(values[0]); i++)
-		values[i] = atomic_load_explicit(&kvm->stats[i], memory_order_relaxed);
-	memcpy(ret, values, size);
 }
