@@ -12,10 +12,9 @@
  * its gpa and puts it back, so that the bitmap travels with it as it does in the kernel
  * (kvm_prepare_memory_region).
  *
- * Dirtiness belongs to a slot and a page of it, never to host memory: another slot on the same
- * memory, in this space or another, is not marked (mark_page_dirty_in_slot). Guest mappings are
- * kept page by page, which is exact for logged slots; a real KVM may map more than was touched in
- * others.
+ * Here are slots, the hook, and what a call costs. Dirty bitmaps and the guest's accesses are in
+ * fake-kvm-dirty.c, capabilities in fake-kvm-cap.c, snapshots and the check of the invariants in
+ * fake-kvm-check.c.
  *
  * Invariants (fake_kvm_validate):
  *   I1  by_gpa is sorted, and its slots do not overlap.
@@ -31,7 +30,7 @@
  * Cost: lookup O(log n), create and delete O(n) at worst, O(log n) at the end of the arrays.
  * Read set_region first: its numbers are those of the kernel's order of checks.
  */
-#include "fake-kvm.h"
+#include "fake-kvm-inner.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
@@ -42,7 +41,7 @@
 /* The kernel counts a slot's pages in a signed int's range (KVM_MEM_MAX_NR_PAGES). */
 #define MAX_SLOT_PAGES ((UINT64_C(1) << 31) - 1)
 
-static void *allocate(size_t n, size_t size)
+void *fake_kvm_allocate(size_t n, size_t size)
 {
 	void *ptr = calloc(n ? n : 1, size);
 
@@ -57,57 +56,6 @@ static void *resize(void *ptr, size_t size)
 	if (!ptr)
 		abort();
 	return ptr;
-}
-
-/* ---- bits ---- */
-
-static size_t bitmap_words(uint64_t nbits)
-{
-	return (nbits + 63) / 64;
-}
-
-/* The bits of the last word that are pages. */
-static uint64_t tail_mask(uint64_t nbits)
-{
-	return nbits % 64 ? (UINT64_C(1) << nbits % 64) - 1 : UINT64_MAX;
-}
-
-static bool has_bit(const uint64_t *bitmap, uint64_t bit)
-{
-	return bitmap && (bitmap[bit / 64] >> bit % 64 & 1);
-}
-
-static void set_bit(uint64_t *bitmap, uint64_t bit)
-{
-	bitmap[bit / 64] |= UINT64_C(1) << bit % 64;
-}
-
-static uint64_t *new_bitmap(uint64_t nbits, bool ones)
-{
-	size_t words = bitmap_words(nbits);
-	uint64_t *bitmap = allocate(words, sizeof(*bitmap));
-
-	if (ones) {
-		memset(bitmap, 0xff, words * sizeof(*bitmap));
-		bitmap[words - 1] = tail_mask(nbits);
-	}
-	return bitmap;
-}
-
-static uint64_t *copy_bitmap(const uint64_t *bitmap, uint64_t nbits)
-{
-	uint64_t *copy;
-
-	if (!bitmap)
-		return NULL;
-	copy = new_bitmap(nbits, false);
-	memcpy(copy, bitmap, bitmap_words(nbits) * sizeof(*copy));
-	return copy;
-}
-
-static uint64_t slot_pages(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot)
-{
-	return slot->size / kvm->page_size;
 }
 
 /* ---- places ---- */
@@ -145,7 +93,7 @@ static unsigned index_of_id(const struct fake_kvm_space *space, unsigned id)
 	return low;
 }
 
-static struct fake_kvm_slot *find_id(const struct fake_kvm_space *space, unsigned id)
+struct fake_kvm_slot *fake_kvm_find_id(const struct fake_kvm_space *space, unsigned id)
 {
 	unsigned i = index_of_id(space, id);
 
@@ -177,7 +125,7 @@ static void remove_at(struct fake_kvm_slot **slots, unsigned nslots, unsigned i)
 	memmove(&slots[i], &slots[i + 1], (nslots - i - 1) * sizeof(struct fake_kvm_slot *));
 }
 
-static void put_in(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
+void fake_kvm_put_in(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
 {
 	struct fake_kvm_space *space = &kvm->spaces[slot->as_id];
 
@@ -306,6 +254,18 @@ static bool is_too_high(const struct fake_kvm *kvm, uint64_t gpa, uint64_t size)
 	return (gpa + (size - 1)) / kvm->page_size > kvm->config.max_gfn;
 }
 
+bool fake_kvm_is_within_limits(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot)
+{
+	const struct fake_kvm_config *config = &kvm->config;
+	uint64_t in_page = kvm->page_size - 1;
+
+	return slot->size != 0 && !((slot->gpa | slot->size | slot->hva) & in_page) &&
+	       !(slot->flags & ~allowed_flags(config)) && slot->gpa + slot->size > slot->gpa &&
+	       slot_pages(kvm, slot) <= MAX_SLOT_PAGES &&
+	       !is_too_high(kvm, slot->gpa, slot->size) && slot->hva <= config->hva_limit &&
+	       slot->size <= config->hva_limit - slot->hva;
+}
+
 /* kvm_prepare_memory_region: a bitmap stays while LOG does; a new one is all clean or all dirty. */
 static void set_flags(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint32_t flags)
 {
@@ -314,14 +274,14 @@ static void set_flags(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint32_t
 		free(slot->bitmap);
 		slot->bitmap = NULL;
 	} else if (!slot->bitmap) {
-		slot->bitmap = new_bitmap(slot_pages(kvm, slot),
-					  kvm->manual_protect & KVM_DIRTY_LOG_INITIALLY_SET);
+		slot->bitmap = fake_kvm_new_bitmap(
+			slot_pages(kvm, slot), kvm->manual_protect & KVM_DIRTY_LOG_INITIALLY_SET);
 	}
 }
 
 static struct fake_kvm_slot *new_slot(const struct kvm_userspace_memory_region *region)
 {
-	struct fake_kvm_slot *slot = allocate(1, sizeof(*slot));
+	struct fake_kvm_slot *slot = fake_kvm_allocate(1, sizeof(*slot));
 
 	slot->as_id = region->slot >> 16;
 	slot->id = region->slot & 0xffff;
@@ -354,7 +314,7 @@ static int apply(struct fake_kvm *kvm, enum fake_kvm_op op, struct fake_kvm_slot
 	slot->gpa = region->guest_phys_addr;
 	set_flags(kvm, slot, region->flags);
 	if (settles)
-		put_in(kvm, slot);
+		fake_kvm_put_in(kvm, slot);
 	return 0;
 }
 
@@ -368,7 +328,7 @@ static int set_region(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *cal
 	if (!is_valid(kvm, region)) /* 2 ... 11 */
 		return -EINVAL;
 	space = &kvm->spaces[call->as_id];
-	slot = find_id(space, call->id);
+	slot = fake_kvm_find_id(space, call->id);
 	r = recognise(region, slot, &call->op); /* 12, 14, 15 */
 	if (r < 0 || call->op == FAKE_KVM_SAME)
 		return r;
@@ -376,127 +336,6 @@ static int set_region(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *cal
 	    is_taken(space, region->guest_phys_addr, region->memory_size, slot)) /* 16 */
 		return -EEXIST;
 	return apply(kvm, call->op, slot, region); /* 22 */
-}
-
-/* ---- the dirty log ---- */
-
-static int find_logged(const struct fake_kvm *kvm, const struct fake_kvm_call *call,
-		       struct fake_kvm_slot **ret)
-{
-	struct fake_kvm_slot *slot = find_id(&kvm->spaces[call->as_id], call->id);
-
-	if (!slot || !slot->bitmap)
-		return -ENOENT;
-	*ret = slot;
-	return 0;
-}
-
-static bool has_place(const struct fake_kvm *kvm, const struct fake_kvm_call *call)
-{
-	return call->as_id < kvm->config.spaces && call->id < kvm->config.nr_memslots;
-}
-
-/* kvm_get_dirty_log_protect. In automatic mode bits are gone before they are copied out. */
-static int get_dirty_log(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call)
-{
-	const struct kvm_dirty_log *log = arg;
-	struct fake_kvm_slot *slot;
-	bool faults;
-	size_t size;
-	int r;
-
-	if (!has_place(kvm, call))
-		return -EINVAL;
-	r = find_logged(kvm, call, &slot);
-	if (r < 0)
-		return r;
-	size = bitmap_words(slot_pages(kvm, slot)) * sizeof(*slot->bitmap);
-	faults = kvm->fault_copy_out || !log->dirty_bitmap;
-	kvm->fault_copy_out = false;
-	if (!faults)
-		memcpy(log->dirty_bitmap, slot->bitmap, size);
-	if (!kvm->manual_protect)
-		memset(slot->bitmap, 0, size);
-	return faults ? -EFAULT : 0;
-}
-
-/* Whole words, or up to exactly the end of the slot. */
-static bool is_clearable(const struct fake_kvm_call *call, uint64_t npages)
-{
-	uint64_t left;
-
-	if (call->first_page > npages)
-		return false;
-	left = npages - call->first_page;
-	return call->num_pages == left || (call->num_pages < left && call->num_pages % 64 == 0);
-}
-
-/* kvm_clear_dirty_log_protect. */
-static int clear_dirty_log(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call)
-{
-	const struct kvm_clear_dirty_log *log = arg;
-	const uint64_t *bits = log->dirty_bitmap;
-	struct fake_kvm_slot *slot;
-	int r;
-
-	if (!has_place(kvm, call) || call->first_page % 64)
-		return -EINVAL;
-	r = find_logged(kvm, call, &slot);
-	if (r < 0)
-		return r;
-	if (!is_clearable(call, slot_pages(kvm, slot)))
-		return -EINVAL;
-	if (call->num_pages && !bits)
-		return -EFAULT;
-	for (size_t i = 0; i < bitmap_words(call->num_pages); i++)
-		slot->bitmap[call->first_page / 64 + i] &= ~bits[i];
-	return 0;
-}
-
-/* ---- capabilities ---- */
-
-/* kvm_vm_ioctl_enable_cap_generic. INITIALLY_SET goes with PROTECT_ENABLE only. */
-static int enable_cap(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call)
-{
-	const struct kvm_enable_cap *cap = arg;
-	uint64_t allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
-
-	call->flags = cap->flags;
-	if (cap->args[0] & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
-		allowed |= KVM_DIRTY_LOG_INITIALLY_SET;
-	if (cap->cap != KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 || cap->flags || cap->args[0] & ~allowed)
-		return -EINVAL;
-	kvm->manual_protect = cap->args[0];
-	return 0;
-}
-
-static int check_extension(const struct fake_kvm *kvm, uintptr_t cap)
-{
-	const struct fake_kvm_config *config = &kvm->config;
-	const struct {
-		uintptr_t cap;
-		int value;
-	} caps[] = {
-		{KVM_CAP_USER_MEMORY, 1},
-		{KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1},
-		{KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1},
-		{KVM_CAP_SYNC_MMU, 1},
-		{KVM_CAP_CHECK_EXTENSION_VM, 1},
-		{KVM_CAP_ENABLE_CAP_VM, 1},
-		{KVM_CAP_IMMEDIATE_EXIT, 1},
-		{KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-		 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET},
-		{KVM_CAP_NR_MEMSLOTS, (int)config->nr_memslots},
-		{KVM_CAP_READONLY_MEM, !config->no_readonly_mem},
-		{KVM_CAP_X86_SMM, config->spaces > 1},
-		/* Generic code does not even know the question where there is one space. */
-		{KVM_CAP_MULTI_ADDRESS_SPACE, config->spaces > 1 ? (int)config->spaces : 0},
-	};
-
-	for (size_t i = 0; i < sizeof(caps) / sizeof(caps[0]); i++)
-		if (caps[i].cap == cap)
-			return caps[i].value;
-	return 0;
 }
 
 /* ---- the hook ---- */
@@ -507,9 +346,9 @@ static const struct handler {
 	int (*handle)(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
 } handlers[] = {
 	{KVM_SET_USER_MEMORY_REGION, FAKE_KVM_SET, set_region},
-	{KVM_GET_DIRTY_LOG, FAKE_KVM_GET, get_dirty_log},
-	{KVM_CLEAR_DIRTY_LOG, FAKE_KVM_CLEAR, clear_dirty_log},
-	{KVM_ENABLE_CAP, FAKE_KVM_CAP, enable_cap},
+	{KVM_GET_DIRTY_LOG, FAKE_KVM_GET, fake_kvm_get_dirty_log},
+	{KVM_CLEAR_DIRTY_LOG, FAKE_KVM_CLEAR, fake_kvm_clear_dirty_log},
+	{KVM_ENABLE_CAP, FAKE_KVM_CAP, fake_kvm_enable_cap},
 };
 
 static const struct handler *find_handler(unsigned long request)
@@ -595,87 +434,11 @@ int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg)
 	if (kvm->dead)
 		r = -EIO;
 	else if (request == KVM_CHECK_EXTENSION)
-		r = check_extension(kvm, (uintptr_t)arg);
+		r = fake_kvm_check_extension(kvm, (uintptr_t)arg);
 	else
 		r = handler ? serve(kvm, handler, arg) : -ENOTTY;
 	pthread_mutex_unlock(&kvm->lock);
 	return r;
-}
-
-/* ---- the guest ---- */
-
-struct fake_kvm_slot *fake_kvm_find(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa)
-{
-	const struct fake_kvm_space *space = &kvm->spaces[as_id];
-	unsigned i = first_after(space, gpa);
-
-	return i < space->nslots && space->by_gpa[i]->gpa <= gpa ? space->by_gpa[i] : NULL;
-}
-
-void *fake_kvm_hva(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa)
-{
-	const struct fake_kvm_slot *slot = fake_kvm_find(kvm, as_id, gpa);
-
-	return slot ? (void *)(uintptr_t)(slot->hva + (gpa - slot->gpa)) : NULL;
-}
-
-bool fake_kvm_is_dirty(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa)
-{
-	const struct fake_kvm_slot *slot = fake_kvm_find(kvm, as_id, gpa);
-
-	return slot && has_bit(slot->bitmap, (gpa - slot->gpa) / kvm->page_size);
-}
-
-static bool is_reachable(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, bool writes)
-{
-	const struct fake_kvm_slot *slot = fake_kvm_find(kvm, as_id, gpa);
-
-	return slot && !(writes && slot->flags & KVM_MEM_READONLY);
-}
-
-/* A fault that maps a page the host may write maps it writable, and dirty (make_spte). */
-static void touch(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint64_t page, bool writes)
-{
-	bool maps_dirty = !kvm->config.shadow_mmu && !(slot->flags & KVM_MEM_READONLY) &&
-			  !has_bit(slot->mapped, page);
-
-	if (slot->bitmap && (writes || maps_dirty))
-		set_bit(slot->bitmap, page);
-	if (!slot->mapped)
-		slot->mapped = new_bitmap(slot_pages(kvm, slot), false);
-	set_bit(slot->mapped, page);
-}
-
-static int access_pages(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size,
-			bool writes)
-{
-	uint64_t first = gpa / kvm->page_size;
-	uint64_t last = (gpa + (size ? size - 1 : 0)) / kvm->page_size;
-	int r = 0;
-
-	if (as_id >= kvm->config.spaces || last < first)
-		return -EFAULT;
-	pthread_mutex_lock(&kvm->lock);
-	for (uint64_t gfn = first; gfn <= last && r == 0; gfn++)
-		if (!is_reachable(kvm, as_id, gfn * kvm->page_size, writes))
-			r = -EFAULT;
-	for (uint64_t gfn = first; gfn <= last && r == 0; gfn++) {
-		struct fake_kvm_slot *slot = fake_kvm_find(kvm, as_id, gfn * kvm->page_size);
-
-		touch(kvm, slot, gfn - slot->gpa / kvm->page_size, writes);
-	}
-	pthread_mutex_unlock(&kvm->lock);
-	return r;
-}
-
-int fake_kvm_write(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size)
-{
-	return access_pages(kvm, as_id, gpa, size, true);
-}
-
-int fake_kvm_read(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size)
-{
-	return access_pages(kvm, as_id, gpa, size, false);
 }
 
 /* ---- private slots ---- */
@@ -692,7 +455,7 @@ int fake_kvm_add_private(struct fake_kvm *kvm, unsigned index, uint64_t gpa, uin
 			.memory_size = size,
 		};
 
-		put_in(kvm, new_slot(&region));
+		fake_kvm_put_in(kvm, new_slot(&region));
 	}
 	return 0;
 }
@@ -701,7 +464,7 @@ void fake_kvm_del_private(struct fake_kvm *kvm, unsigned index)
 {
 	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++) {
 		unsigned id = kvm->config.nr_memslots + index;
-		struct fake_kvm_slot *slot = find_id(&kvm->spaces[as_id], id);
+		struct fake_kvm_slot *slot = fake_kvm_find_id(&kvm->spaces[as_id], id);
 
 		if (!slot)
 			continue;
@@ -746,7 +509,7 @@ static void fill_in_defaults(struct fake_kvm_config *config, uint64_t page_size)
 
 struct fake_kvm *fake_kvm_new(const struct fake_kvm_config *config)
 {
-	struct fake_kvm *kvm = allocate(1, sizeof(*kvm));
+	struct fake_kvm *kvm = fake_kvm_allocate(1, sizeof(*kvm));
 
 	if (config)
 		kvm->config = *config;
@@ -811,6 +574,21 @@ void fake_kvm_reset(struct fake_kvm *kvm)
 	kvm->ncalls = 0;
 }
 
+struct fake_kvm_slot *fake_kvm_find(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa)
+{
+	const struct fake_kvm_space *space = &kvm->spaces[as_id];
+	unsigned i = first_after(space, gpa);
+
+	return i < space->nslots && space->by_gpa[i]->gpa <= gpa ? space->by_gpa[i] : NULL;
+}
+
+void *fake_kvm_hva(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa)
+{
+	const struct fake_kvm_slot *slot = fake_kvm_find(kvm, as_id, gpa);
+
+	return slot ? (void *)(uintptr_t)(slot->hva + (gpa - slot->gpa)) : NULL;
+}
+
 size_t fake_kvm_slots(const struct fake_kvm *kvm, unsigned as_id, struct fake_kvm_slot *slots,
 		      size_t max)
 {
@@ -819,138 +597,4 @@ size_t fake_kvm_slots(const struct fake_kvm *kvm, unsigned as_id, struct fake_kv
 	for (size_t i = 0; i < space->nslots && i < max; i++)
 		slots[i] = *space->by_gpa[i];
 	return space->nslots;
-}
-
-struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm)
-{
-	struct fake_kvm_config config = kvm->config;
-	struct fake_kvm *copy;
-
-	config.private_slots = false; /* they are among those copied */
-	copy = fake_kvm_new(&config);
-	copy->config = kvm->config;
-	copy->manual_protect = kvm->manual_protect;
-	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++)
-		for (unsigned i = 0; i < kvm->spaces[as_id].nslots; i++) {
-			const struct fake_kvm_slot *from = kvm->spaces[as_id].by_gpa[i];
-			struct fake_kvm_slot *slot = allocate(1, sizeof(*slot));
-
-			*slot = *from;
-			slot->bitmap = copy_bitmap(from->bitmap, slot_pages(kvm, from));
-			slot->mapped = copy_bitmap(from->mapped, slot_pages(kvm, from));
-			put_in(copy, slot);
-		}
-	return copy;
-}
-
-static bool equal_slot(const struct fake_kvm_slot *a, const struct fake_kvm_slot *b)
-{
-	return a->as_id == b->as_id && a->id == b->id && a->gpa == b->gpa && a->size == b->size &&
-	       a->hva == b->hva && a->flags == b->flags;
-}
-
-/* Of two slots that are equal but for this. */
-static bool equal_bits(const struct fake_kvm *kvm, const struct fake_kvm_slot *a,
-		       const struct fake_kvm_slot *b)
-{
-	size_t size = bitmap_words(slot_pages(kvm, a)) * sizeof(*a->bitmap);
-
-	return !a->bitmap || memcmp(a->bitmap, b->bitmap, size) == 0;
-}
-
-static bool equal_vms(const struct fake_kvm *a, const struct fake_kvm *b, bool with_bits)
-{
-	if (a->config.spaces != b->config.spaces || a->manual_protect != b->manual_protect)
-		return false;
-	for (unsigned as_id = 0; as_id < a->config.spaces; as_id++) {
-		const struct fake_kvm_space *left = &a->spaces[as_id], *right = &b->spaces[as_id];
-
-		if (left->nslots != right->nslots)
-			return false;
-		for (unsigned i = 0; i < left->nslots; i++)
-			if (!equal_slot(left->by_gpa[i], right->by_gpa[i]) ||
-			    (with_bits && !equal_bits(a, left->by_gpa[i], right->by_gpa[i])))
-				return false;
-	}
-	return true;
-}
-
-bool fake_kvm_equal(const struct fake_kvm *a, const struct fake_kvm *b)
-{
-	return equal_vms(a, b, true);
-}
-
-bool fake_kvm_equal_slots(const struct fake_kvm *a, const struct fake_kvm *b)
-{
-	return equal_vms(a, b, false);
-}
-
-/* ---- invariants ---- */
-
-static bool is_within_limits(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot)
-{
-	const struct fake_kvm_config *config = &kvm->config;
-	uint64_t in_page = kvm->page_size - 1;
-
-	return slot->size != 0 && !((slot->gpa | slot->size | slot->hva) & in_page) &&
-	       !(slot->flags & ~allowed_flags(config)) && slot->gpa + slot->size > slot->gpa &&
-	       slot_pages(kvm, slot) <= MAX_SLOT_PAGES &&
-	       !is_too_high(kvm, slot->gpa, slot->size) && slot->hva <= config->hva_limit &&
-	       slot->size <= config->hva_limit - slot->hva;
-}
-
-static bool ends_clear(const uint64_t *bitmap, uint64_t nbits)
-{
-	return !bitmap || !(bitmap[bitmap_words(nbits) - 1] & ~tail_mask(nbits));
-}
-
-/* What can be said of a slot alone. */
-static const char *validate_slot(const struct fake_kvm *kvm, unsigned as_id,
-				 const struct fake_kvm_slot *slot)
-{
-	uint64_t npages = slot_pages(kvm, slot);
-
-	if (slot->as_id != as_id || find_id(&kvm->spaces[as_id], slot->id) != slot)
-		return "I2: a slot is not where its ids say";
-	if (slot->id >= kvm->config.nr_memslots + FAKE_KVM_PRIVATE_SLOTS)
-		return "I6: an id past the limit";
-	if (!is_within_limits(kvm, slot))
-		return "I6: a slot that KVM would not have created";
-	if (!slot->bitmap != !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
-		return "I4: a slot has LOG or a bitmap, but not both";
-	if (!ends_clear(slot->bitmap, npages) || !ends_clear(slot->mapped, npages))
-		return "I5: a bit is set past the end of its slot";
-	return NULL;
-}
-
-static const char *validate_space(const struct fake_kvm *kvm, unsigned as_id, uint64_t *npages)
-{
-	const struct fake_kvm_space *space = &kvm->spaces[as_id];
-
-	for (unsigned i = 0; i < space->nslots; i++) {
-		const struct fake_kvm_slot *slot = space->by_gpa[i];
-		const char *wrong = validate_slot(kvm, as_id, slot);
-
-		if (wrong)
-			return wrong;
-		if (i > 0 && space->by_gpa[i - 1]->gpa + space->by_gpa[i - 1]->size > slot->gpa)
-			return "I1: slots of one space overlap or are out of order";
-		if (i > 0 && space->by_id[i - 1]->id >= space->by_id[i]->id)
-			return "I2: ids are out of order";
-		*npages += slot_pages(kvm, slot);
-	}
-	return NULL;
-}
-
-const char *fake_kvm_validate(const struct fake_kvm *kvm)
-{
-	uint64_t npages = 0;
-
-	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++) {
-		const char *wrong = validate_space(kvm, as_id, &npages);
-
-		if (wrong)
-			return wrong;
-	}
-	return npages == kvm->npages ? NULL : "I3: the sum of pages is wrong";
 }

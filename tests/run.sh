@@ -111,7 +111,7 @@ step_lab() {
     check gcc/build build build
     check_each lab tests/lab/test.sh
     check lab/double-against-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
-        build/tests/test-fake-kvm
+        build/tests/test-real-kvm
 }
 step_vmm() {
     check gcc/build build build

@@ -6,86 +6,15 @@
  *     have    "3 0-7 a+0 log, 0 8-9 b+4 ro"     id, first-last, block+page, flags
  *     want    "0-7 a+0, 12-15 b+4"              the same without ids
  *     plan    "delete 0:0 8-9 b+4 ro\n"         operations; flags as they are afterwards
+ *
+ * Random plans are in test-plan-random.c.
  */
-#include "kvm-fixture.h"
+#include "planner.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "kvm/vm.h"
-#include "kvm/plan.h"
-
 enum { BUDGET = 256 }; /* plan.c, STICKY_BUDGET */
-
-struct planner {
-	struct fixture *f;
-	struct kvmas_ram *blocks[2]; /* a and b */
-	struct slots have[3];
-	struct plan_space spaces[3];
-	struct plan plan;
-	unsigned limit;
-};
-
-static int planner_setup(void **state)
-{
-	struct planner *p = calloc(1, sizeof(*p));
-
-	assert_non_null(p);
-	p->f = fixture_new((struct kvmas_config){0});
-	p->blocks[0] = make_block(p->f, "a", 1 << 20);
-	p->blocks[1] = make_block(p->f, "b", 1 << 20);
-	p->limit = 1000;
-	for (unsigned i = 0; i < LENGTH(p->have); i++)
-		must(kas_slots_init(p->f->kvmas, &p->have[i], p->limit));
-	*state = p;
-	return 0;
-}
-
-/* Forget the plan and what was wanted: slots stay. */
-static void planner_reset(struct planner *p)
-{
-	for (unsigned i = 0; i < LENGTH(p->have); i++)
-		kas_mappings_fini(p->f->kvmas, &p->spaces[i].want);
-	kas_plan_fini(p->f->kvmas, &p->plan);
-}
-
-static int planner_teardown(void **state)
-{
-	struct planner *p = *state;
-
-	planner_reset(p);
-	for (unsigned i = 0; i < LENGTH(p->have); i++)
-		kas_slots_fini(p->f->kvmas, &p->have[i]);
-	kvmas_ram_unref(p->blocks[0]);
-	kvmas_ram_unref(p->blocks[1]);
-	fixture_free(p->f);
-	free(p);
-	return 0;
-}
-
-#define PLAN_TEST(name) cmocka_unit_test_setup_teardown(name, planner_setup, planner_teardown)
-
-static void insert(struct planner *p, const struct kvmas_slot *slot)
-{
-	struct slots *slots = &p->have[slot->as_id];
-
-	must(kas_slots_reserve_room(p->f->kvmas, slots, slots->count + 1));
-	kas_slots_insert(slots, slot);
-	must(kas_slots_validate(slots));
-}
-
-static void want(struct planner *p, const struct kvmas_slot *slot)
-{
-	struct mappings *mappings = &p->spaces[slot->as_id].want;
-
-	if (mappings->count == mappings->capacity) {
-		mappings->capacity = 2 * mappings->capacity + 8;
-		mappings->at = kas_resize(p->f->kvmas, mappings->at,
-					  mappings->capacity * sizeof(*mappings->at));
-		assert_non_null(mappings->at);
-	}
-	mappings->at[mappings->count++] = *slot;
-}
 
 /* The next slot of a text; false at its end. */
 static bool parse(const struct planner *p, const char **text, bool with_id, struct kvmas_slot *slot)
@@ -133,18 +62,6 @@ static void want_in(struct planner *p, unsigned as_id, const char *text)
 	}
 }
 
-static int make_plan(struct planner *p, size_t nspaces)
-{
-	for (size_t i = 0; i < nspaces; i++)
-		p->spaces[i].have = &p->have[i];
-	return kas_plan_make(p->f->kvmas, &p->plan, p->spaces, nspaces);
-}
-
-static const struct kvmas_slot *slot_of(const struct slot_op *op)
-{
-	return op->kind == KVMAS_SLOT_DELETE ? &op->before : &op->after;
-}
-
 static void assert_plan(struct planner *p, size_t nspaces, const char *expected)
 {
 	char *text = NULL;
@@ -157,90 +74,6 @@ static void assert_plan(struct planner *p, size_t nspaces, const char *expected)
 	}
 	assert_string_equal(text, expected);
 	free(text);
-}
-
-/* ---- a plan on a table of slots, step by step ---- */
-
-static void follow(struct planner *p, const struct slot_op *op)
-{
-	const struct kvmas_slot *slot = slot_of(op);
-	struct slots *slots = &p->have[slot->as_id];
-
-	if (op->kind == KVMAS_SLOT_DELETE) {
-		assert_true(kas_id_test(slots->used, slot->id));
-		kas_slots_remove(slots, slot->id);
-	} else if (op->kind == KVMAS_SLOT_CREATE) {
-		assert_true(slot->id < slots->limit && !kas_id_test(slots->used, slot->id));
-		insert(p, slot);
-	} else {
-		assert_int_equal(op->kind, KVMAS_SLOT_FLAGS);
-		assert_true(kas_id_test(slots->used, slot->id));
-		assert_int_equal(op->before.flags ^ slot->flags, LOG);
-		kas_slots_replace(slots, slot);
-	}
-	must(kas_slots_validate(slots));
-}
-
-/* Each page of a space, as (block, page of it, flags) in a number; 0 for none. */
-enum { MAP_PAGES = 256 };
-
-static void paint(const struct planner *p, uint64_t *map, const struct kvmas_slot *slot)
-{
-	for (uint64_t i = 0; i < slot->size / page_size(); i++) {
-		uint64_t page = slot->gpa / page_size() + i;
-
-		assert_true(page < MAP_PAGES);
-		assert_int_equal(map[page], 0);
-		map[page] = (slot->ram_offset / page_size() + i) << 8 | slot->flags << 4 |
-			    (slot->ram == p->blocks[0] ? 1 : 2);
-	}
-}
-
-static void paint_all(const struct planner *p, uint64_t *map, const struct kvmas_slot *at,
-		      size_t count)
-{
-	memset(map, 0, MAP_PAGES * sizeof(*map));
-	for (size_t i = 0; i < count; i++)
-		paint(p, map, &at[i]);
-}
-
-/* Pages mapped before and after, and all the time but for LOG, that were not in between. */
-static uint64_t count_torn(const uint64_t *before, const uint64_t *after, const bool *gone)
-{
-	uint64_t torn = 0;
-
-	for (unsigned i = 0; i < MAP_PAGES; i++)
-		torn += gone[i] && after[i] && !((before[i] ^ after[i]) & ~(uint64_t)(LOG << 4));
-	return torn;
-}
-
-/* Plan, execute, and compare with what is wanted: page by page. */
-static void check_plan(struct planner *p, size_t nspaces)
-{
-	static uint64_t before[3][MAP_PAGES], wanted[3][MAP_PAGES], after[3][MAP_PAGES];
-	static bool gone[3][MAP_PAGES];
-	uint64_t torn = 0;
-
-	memset(gone, 0, sizeof(gone));
-	for (size_t i = 0; i < nspaces; i++) {
-		paint_all(p, before[i], p->have[i].at, p->have[i].count);
-		paint_all(p, wanted[i], p->spaces[i].want.at, p->spaces[i].want.count);
-	}
-	must(make_plan(p, nspaces));
-	for (size_t i = 0; i < p->plan.count; i++) {
-		const struct slot_op *op = &p->plan.ops[i];
-
-		for (uint64_t k = 0;
-		     op->kind == KVMAS_SLOT_DELETE && k < op->before.size / page_size(); k++)
-			gone[op->before.as_id][op->before.gpa / page_size() + k] = true;
-		follow(p, op);
-	}
-	for (size_t i = 0; i < nspaces; i++) {
-		paint_all(p, after[i], p->have[i].at, p->have[i].count);
-		assert_memory_equal(after[i], wanted[i], sizeof(after[i]));
-		torn += count_torn(before[i], after[i], gone[i]);
-	}
-	assert_int_equal(p->plan.bytes_torn, pages(torn));
 }
 
 /* ---- what is done ---- */
@@ -589,7 +422,7 @@ static void bytes_torn_are_those_mapped_alike_before_and_after(void **state)
 	}
 }
 
-/* ---- memory, and the random run ---- */
+/* ---- memory ---- */
 
 static void every_allocation_that_fails_gives_enomem(void **state)
 {
@@ -609,59 +442,6 @@ static void every_allocation_that_fails_gives_enomem(void **state)
 		assert_true(err == 0 || err == -ENOMEM);
 	} while (err && ++failed);
 	assert_int_equal(failed, 5); /* the cut and the ids of each space; operations */
-}
-
-static uint64_t random_state;
-
-static unsigned random_below(unsigned n)
-{
-	random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407;
-	return (unsigned)(random_state >> 33) % n;
-}
-
-/* Runs of pages, mostly where the block's page is the guest's, so that much continues. */
-static void want_random(struct planner *p, unsigned as_id)
-{
-	uint64_t gfn = random_below(8);
-	struct kvmas_slot *before = NULL;
-
-	while (gfn < MAP_PAGES - 32) {
-		struct kvmas_slot slot = {.as_id = as_id, .gpa = pages(gfn)};
-
-		slot.size = pages(1 + random_below(24));
-		slot.ram = p->blocks[random_below(6) == 0];
-		slot.ram_offset = pages(gfn + (random_below(4) == 0));
-		slot.flags = random_below(4) == 0 ? LOG : 0;
-		slot.flags |= random_below(6) == 0 ? RO : 0;
-		if (before && before->gpa + before->size == slot.gpa && before->ram == slot.ram &&
-		    before->ram_offset + before->size == slot.ram_offset &&
-		    before->flags == slot.flags)
-			before->size += slot.size;
-		else
-			want(p, &slot);
-		before = &p->spaces[as_id].want.at[p->spaces[as_id].want.count - 1];
-		gfn = (before->gpa + before->size) / page_size();
-		gfn += random_below(3) ? 0 : random_below(16);
-	}
-}
-
-static void random_plans_never_overlap_and_end_at_what_is_wanted(void **state)
-{
-	const char *seed = getenv("KVMAS_SEED");
-	const char *steps = getenv("KVMAS_STEPS");
-	unsigned n = steps ? (unsigned)strtoul(steps, NULL, 0) : 3000;
-	struct planner *p = *state;
-
-	random_state = seed ? strtoull(seed, NULL, 0) : 1;
-	print_message("KVMAS_SEED=%" PRIu64 "\n", random_state);
-	for (unsigned i = 0; i < n; i++) {
-		for (unsigned as_id = 0; as_id < 3; as_id++) {
-			if (random_below(8))
-				want_random(p, as_id);
-		}
-		check_plan(p, 3);
-		planner_reset(p);
-	}
 }
 
 int main(void)
@@ -693,7 +473,6 @@ int main(void)
 		PLAN_TEST(slots_never_exceed_the_budget),
 		PLAN_TEST(bytes_torn_are_those_mapped_alike_before_and_after),
 		PLAN_TEST(every_allocation_that_fails_gives_enomem),
-		PLAN_TEST(random_plans_never_overlap_and_end_at_what_is_wanted),
 	};
 
 	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The test double of KVM: copies of a VM, whether two are equal, and the invariants, which stand by
+ * their numbers at the head of fake-kvm.c. Nothing here changes a VM.
+ */
+#include "fake-kvm-inner.h"
+
+#include <linux/kvm.h>
+#include <string.h>
+
+/* ---- snapshots ---- */
+
+struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm)
+{
+	struct fake_kvm_config config = kvm->config;
+	struct fake_kvm *copy;
+
+	config.private_slots = false; /* they are among those copied */
+	copy = fake_kvm_new(&config);
+	copy->config = kvm->config;
+	copy->manual_protect = kvm->manual_protect;
+	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++)
+		for (unsigned i = 0; i < kvm->spaces[as_id].nslots; i++) {
+			const struct fake_kvm_slot *from = kvm->spaces[as_id].by_gpa[i];
+			struct fake_kvm_slot *slot = fake_kvm_allocate(1, sizeof(*slot));
+
+			*slot = *from;
+			slot->bitmap = fake_kvm_copy_bitmap(from->bitmap, slot_pages(kvm, from));
+			slot->mapped = fake_kvm_copy_bitmap(from->mapped, slot_pages(kvm, from));
+			fake_kvm_put_in(copy, slot);
+		}
+	return copy;
+}
+
+static bool equal_slot(const struct fake_kvm_slot *a, const struct fake_kvm_slot *b)
+{
+	return a->as_id == b->as_id && a->id == b->id && a->gpa == b->gpa && a->size == b->size &&
+	       a->hva == b->hva && a->flags == b->flags;
+}
+
+/* Of two slots that are equal but for this. */
+static bool equal_bits(const struct fake_kvm *kvm, const struct fake_kvm_slot *a,
+		       const struct fake_kvm_slot *b)
+{
+	size_t size = bitmap_words(slot_pages(kvm, a)) * sizeof(*a->bitmap);
+
+	return !a->bitmap || memcmp(a->bitmap, b->bitmap, size) == 0;
+}
+
+static bool equal_vms(const struct fake_kvm *a, const struct fake_kvm *b, bool with_bits)
+{
+	if (a->config.spaces != b->config.spaces || a->manual_protect != b->manual_protect)
+		return false;
+	for (unsigned as_id = 0; as_id < a->config.spaces; as_id++) {
+		const struct fake_kvm_space *left = &a->spaces[as_id], *right = &b->spaces[as_id];
+
+		if (left->nslots != right->nslots)
+			return false;
+		for (unsigned i = 0; i < left->nslots; i++)
+			if (!equal_slot(left->by_gpa[i], right->by_gpa[i]) ||
+			    (with_bits && !equal_bits(a, left->by_gpa[i], right->by_gpa[i])))
+				return false;
+	}
+	return true;
+}
+
+bool fake_kvm_equal(const struct fake_kvm *a, const struct fake_kvm *b)
+{
+	return equal_vms(a, b, true);
+}
+
+bool fake_kvm_equal_slots(const struct fake_kvm *a, const struct fake_kvm *b)
+{
+	return equal_vms(a, b, false);
+}
+
+/* ---- invariants ---- */
+
+static bool ends_clear(const uint64_t *bitmap, uint64_t nbits)
+{
+	return !bitmap || !(bitmap[bitmap_words(nbits) - 1] & ~tail_mask(nbits));
+}
+
+/* What can be said of a slot alone. */
+static const char *validate_slot(const struct fake_kvm *kvm, unsigned as_id,
+				 const struct fake_kvm_slot *slot)
+{
+	uint64_t npages = slot_pages(kvm, slot);
+
+	if (slot->as_id != as_id || fake_kvm_find_id(&kvm->spaces[as_id], slot->id) != slot)
+		return "I2: a slot is not where its ids say";
+	if (slot->id >= kvm->config.nr_memslots + FAKE_KVM_PRIVATE_SLOTS)
+		return "I6: an id past the limit";
+	if (!fake_kvm_is_within_limits(kvm, slot))
+		return "I6: a slot that KVM would not have created";
+	if (!slot->bitmap != !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
+		return "I4: a slot has LOG or a bitmap, but not both";
+	if (!ends_clear(slot->bitmap, npages) || !ends_clear(slot->mapped, npages))
+		return "I5: a bit is set past the end of its slot";
+	return NULL;
+}
+
+static const char *validate_space(const struct fake_kvm *kvm, unsigned as_id, uint64_t *npages)
+{
+	const struct fake_kvm_space *space = &kvm->spaces[as_id];
+
+	for (unsigned i = 0; i < space->nslots; i++) {
+		const struct fake_kvm_slot *slot = space->by_gpa[i];
+		const char *wrong = validate_slot(kvm, as_id, slot);
+
+		if (wrong)
+			return wrong;
+		if (i > 0 && space->by_gpa[i - 1]->gpa + space->by_gpa[i - 1]->size > slot->gpa)
+			return "I1: slots of one space overlap or are out of order";
+		if (i > 0 && space->by_id[i - 1]->id >= space->by_id[i]->id)
+			return "I2: ids are out of order";
+		*npages += slot_pages(kvm, slot);
+	}
+	return NULL;
+}
+
+const char *fake_kvm_validate(const struct fake_kvm *kvm)
+{
+	uint64_t npages = 0;
+
+	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++) {
+		const char *wrong = validate_space(kvm, as_id, &npages);
+
+		if (wrong)
+			return wrong;
+	}
+	return npages == kvm->npages ? NULL : "I3: the sum of pages is wrong";
+}

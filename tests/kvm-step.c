@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What runs the table of kvm-table.c: one step, a sequence of them, and how a VM's limits are found
+ * out; random steps; a step as text. What KVM must answer is in the table, not here.
+ *
+ * Read kvm_step_run first.
+ */
+#include "kvm-table.h"
+
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG KVM_MEM_LOG_DIRTY_PAGES
+#define RO KVM_MEM_READONLY
+
+/* ---- one step ---- */
+
+static uint64_t resolve(const struct kvm_limits *limits, const struct kvm_value *value)
+{
+	const uint64_t bases[] = {
+		[KVM_FROM_ZERO] = 0,
+		[KVM_FROM_END] = (limits->max_gfn + 1) * limits->page_size,
+		[KVM_FROM_MEM] = UINT64_C(1) << 30,
+		[KVM_FROM_LIMIT] = limits->hva_limit,
+	};
+
+	return bases[value->base] + (uint64_t)value->npages * limits->page_size +
+	       (uint64_t)value->bytes;
+}
+
+static uint32_t slot_number(const struct kvm_limits *limits, const struct kvm_step *step)
+{
+	unsigned as_id = step->as_id, id = step->id;
+
+	if (as_id == KVM_PAST_SPACES)
+		as_id = limits->spaces;
+	if (id == KVM_LAST_ID || id == KVM_PAST_IDS)
+		id = limits->nr_memslots - (id == KVM_LAST_ID);
+	return as_id << 16 | id;
+}
+
+static int issue(const struct kvm_vm *vm, unsigned long request, const struct kvm_step *step,
+		 void *arg)
+{
+	return vm->ioctl(vm->data, vm->fd, request, step->no_arg ? NULL : arg);
+}
+
+static int run_set(struct kvm_vm *vm, const struct kvm_step *step)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot_number(&vm->limits, step),
+		.flags = step->flags,
+		.guest_phys_addr = resolve(&vm->limits, &step->gpa),
+		.memory_size = resolve(&vm->limits, &step->size),
+		.userspace_addr = resolve(&vm->limits, &step->hva),
+	};
+
+	return issue(vm, KVM_SET_USER_MEMORY_REGION, step, &region);
+}
+
+/* Words that still are as they were before the call were not written. */
+static int run_get(struct kvm_vm *vm, const struct kvm_step *step)
+{
+	const uint64_t untouched = UINT64_C(0xa5a5a5a5a5a5a5a5);
+	struct kvm_dirty_log log = {
+		.slot = slot_number(&vm->limits, step),
+		.dirty_bitmap = step->no_buffer ? NULL : vm->words,
+	};
+	int words = 0, bits = 0, r;
+
+	for (size_t i = 0; i < KVM_TABLE_WORDS; i++)
+		vm->words[i] = untouched;
+	r = issue(vm, KVM_GET_DIRTY_LOG, step, &log);
+	if (r != 0)
+		return r;
+	while (words < KVM_TABLE_WORDS && vm->words[words] != untouched)
+		bits += __builtin_popcountll(vm->words[words++]);
+	return KVM_BITS(words, bits);
+}
+
+static int run_clear(struct kvm_vm *vm, const struct kvm_step *step)
+{
+	uint64_t masks[KVM_TABLE_WORDS];
+	struct kvm_clear_dirty_log log = {
+		.slot = slot_number(&vm->limits, step),
+		.num_pages = step->num_pages,
+		.first_page = step->first_page,
+		.dirty_bitmap = step->no_buffer ? NULL : masks,
+	};
+
+	for (size_t i = 0; i < KVM_TABLE_WORDS; i++)
+		masks[i] = step->mask;
+	return issue(vm, KVM_CLEAR_DIRTY_LOG, step, &log);
+}
+
+static int run_manual(struct kvm_vm *vm, const struct kvm_step *step)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		.flags = step->flags,
+		.args = {step->options},
+	};
+
+	return issue(vm, KVM_ENABLE_CAP, step, &cap);
+}
+
+static int run_nothing(struct kvm_vm *vm, const struct kvm_step *step)
+{
+	(void)vm;
+	(void)step;
+	return 0;
+}
+
+int kvm_step_run(struct kvm_vm *vm, const struct kvm_step *step)
+{
+	static int (*const runs[])(struct kvm_vm * vm, const struct kvm_step *step) = {
+		[KVM_STEP_END] = run_nothing,   [KVM_STEP_SET] = run_set,
+		[KVM_STEP_GET] = run_get,       [KVM_STEP_CLEAR] = run_clear,
+		[KVM_STEP_MANUAL] = run_manual,
+	};
+
+	return runs[step->kind](vm, step);
+}
+
+/* ---- sequences ---- */
+
+const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *sequence)
+{
+	switch (sequence->need) {
+	case KVM_NEEDS_TWO_SPACES:
+		return vm->limits.spaces < 2 ? "needs two address spaces" : NULL;
+	case KVM_NEEDS_READONLY:
+		return vm->limits.readonly_mem ? NULL : "needs KVM_CAP_READONLY_MEM";
+	case KVM_NEEDS_NO_READONLY:
+		return vm->limits.readonly_mem ? "needs a KVM without KVM_CAP_READONLY_MEM" : NULL;
+	default:
+		return NULL;
+	}
+}
+
+unsigned kvm_table_run(struct kvm_vm *vm, const struct kvm_sequence *sequence,
+		       void (*report)(void *data, const struct kvm_step *step, int result),
+		       void *report_data)
+{
+	unsigned wrong = 0;
+
+	for (const struct kvm_step *step = sequence->steps; step->kind != KVM_STEP_END; step++) {
+		int r = kvm_step_run(vm, step);
+
+		if (r == step->expected)
+			continue;
+		wrong++;
+		if (report)
+			report(report_data, step, r);
+	}
+	return wrong;
+}
+
+/* ---- limits ---- */
+
+static int capability(const struct kvm_vm *vm, uintptr_t cap)
+{
+	return vm->ioctl(vm->data, vm->fd, KVM_CHECK_EXTENSION, (void *)cap);
+}
+
+/* Whether one page can be had at this place; it is not kept. */
+static bool accepts(struct kvm_vm *vm, uint64_t gpa, uint64_t hva)
+{
+	struct kvm_userspace_memory_region region = {
+		.guest_phys_addr = gpa,
+		.memory_size = vm->limits.page_size,
+		.userspace_addr = hva,
+	};
+	int r = vm->ioctl(vm->data, vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+
+	if (r < 0)
+		return false;
+	region.memory_size = 0;
+	region.userspace_addr = 0;
+	vm->ioctl(vm->data, vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	return true;
+}
+
+/* The last page that is accepted, as gpa or as hva; page 0 is. */
+static uint64_t last_accepted(struct kvm_vm *vm, bool hva)
+{
+	uint64_t good = 0, bad = UINT64_MAX / vm->limits.page_size;
+
+	while (bad - good > 1) {
+		uint64_t middle = good + (bad - good) / 2;
+		uint64_t address = middle * vm->limits.page_size;
+
+		if (accepts(vm, hva ? 0 : address, hva ? address : 0))
+			good = middle;
+		else
+			bad = middle;
+	}
+	return good;
+}
+
+int kvm_vm_probe(struct kvm_vm *vm)
+{
+	struct kvm_limits *limits = &vm->limits;
+	int nr_memslots = capability(vm, KVM_CAP_NR_MEMSLOTS);
+	int spaces = capability(vm, KVM_CAP_MULTI_ADDRESS_SPACE);
+	int readonly_mem = capability(vm, KVM_CAP_READONLY_MEM);
+
+	if (nr_memslots < 0 || spaces < 0 || readonly_mem < 0)
+		return nr_memslots < 0 ? nr_memslots : spaces < 0 ? spaces : readonly_mem;
+	limits->nr_memslots = (unsigned)nr_memslots;
+	limits->spaces = spaces ? (unsigned)spaces : 1;
+	limits->readonly_mem = readonly_mem;
+	limits->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
+	limits->max_gfn = last_accepted(vm, false);
+	limits->hva_limit = (last_accepted(vm, true) + 1) * limits->page_size;
+	return 0;
+}
+
+/* ---- random steps ---- */
+
+/* splitmix64. */
+static uint64_t next(uint64_t *seed)
+{
+	uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+static unsigned below(uint64_t *seed, unsigned n)
+{
+	return (unsigned)(next(seed) % n);
+}
+
+static bool one_in(uint64_t *seed, unsigned n)
+{
+	return below(seed, n) == 0;
+}
+
+/* A place that an id has for itself, one that it may share, or one at the end of memory. */
+static struct kvm_value random_gpa(uint64_t *seed, unsigned id)
+{
+	if (one_in(seed, 32))
+		return (struct kvm_value){KVM_FROM_END, -(int64_t)below(seed, 8), 0};
+	if (one_in(seed, 2))
+		return (struct kvm_value){KVM_FROM_ZERO, 512 + 256 * (id % 8), 0};
+	return (struct kvm_value){KVM_FROM_ZERO, INT64_C(4) * below(seed, 64), one_in(seed, 64)};
+}
+
+/*
+ * An id mostly comes with the size and the memory it always has, so that a slot that exists is
+ * moved and toggled more often than refused.
+ */
+static void random_set(uint64_t *seed, struct kvm_step *step)
+{
+	static const unsigned char sizes[] = {1, 2, 3, 5, 8, 64, 70, 130};
+	static const uint32_t flags[] = {0, LOG, LOG, LOG, RO, RO | LOG, 0, 0};
+	unsigned nature = one_in(seed, 12) ? below(seed, 8) : step->id % 8;
+
+	step->gpa = random_gpa(seed, step->id);
+	step->size = (struct kvm_value){KVM_FROM_ZERO, sizes[nature], one_in(seed, 64)};
+	if (one_in(seed, 5))
+		step->size = (struct kvm_value){KVM_FROM_ZERO, 0, 0};
+	step->hva = (struct kvm_value){KVM_FROM_MEM, nature / 2, one_in(seed, 64)};
+	if (one_in(seed, 64))
+		step->hva = (struct kvm_value){KVM_FROM_LIMIT, -(int64_t)below(seed, 4), 0};
+	/* Mostly the same READONLY for the same id. */
+	step->flags = flags[nature == 3 ? 4 + below(seed, 2) : below(seed, 4)];
+	if (one_in(seed, 24))
+		step->flags = flags[below(seed, 8)];
+	if (one_in(seed, 64))
+		step->flags = 1u << below(seed, 32);
+}
+
+static void random_clear(uint64_t *seed, struct kvm_step *step)
+{
+	static const unsigned char counts[] = {1, 2, 3, 5, 8, 64, 70, 130, 0, 128, 6, 66};
+
+	step->first_page = one_in(seed, 3) ? 64 * below(seed, 4) : 0;
+	if (one_in(seed, 16))
+		step->first_page++;
+	step->num_pages = one_in(seed, 2) ? counts[step->id % 8] : counts[below(seed, 12)];
+	step->mask = next(seed);
+	step->mask |= next(seed);
+	step->no_buffer = one_in(seed, 16);
+}
+
+static void random_get(uint64_t *seed, struct kvm_step *step)
+{
+	step->no_buffer = one_in(seed, 16);
+}
+
+static void random_manual(uint64_t *seed, struct kvm_step *step)
+{
+	static const uint64_t options[] = {0, 3, 1, 3, 3, 2, 4};
+
+	step->options = options[below(seed, 7)];
+	step->flags = one_in(seed, 16);
+}
+
+void kvm_step_random(uint64_t *seed, unsigned spaces, struct kvm_step *ret)
+{
+	static void (*const fillers[])(uint64_t * seed, struct kvm_step * step) = {
+		[KVM_STEP_SET] = random_set,
+		[KVM_STEP_GET] = random_get,
+		[KVM_STEP_CLEAR] = random_clear,
+		[KVM_STEP_MANUAL] = random_manual,
+	};
+	static const unsigned char kinds[] = {
+		KVM_STEP_SET, KVM_STEP_SET, KVM_STEP_SET, KVM_STEP_SET,   KVM_STEP_SET,
+		KVM_STEP_SET, KVM_STEP_GET, KVM_STEP_GET, KVM_STEP_CLEAR, KVM_STEP_CLEAR,
+	};
+
+	memset(ret, 0, sizeof(*ret));
+	ret->kind = one_in(seed, 24) ? KVM_STEP_MANUAL : kinds[below(seed, sizeof(kinds))];
+	ret->as_id = one_in(seed, 48) ? (unsigned)KVM_PAST_SPACES : below(seed, spaces);
+	ret->id = one_in(seed, 48) ? KVM_LAST_ID + below(seed, 2) : below(seed, 8);
+	ret->no_arg = one_in(seed, 96);
+	fillers[ret->kind](seed, ret);
+}
+
+/* ---- text ---- */
+
+static void format_value(const struct kvm_value *value, char *text, size_t size)
+{
+	static const char *const bases[] = {
+		[KVM_FROM_ZERO] = "",
+		[KVM_FROM_END] = "end+",
+		[KVM_FROM_MEM] = "mem+",
+		[KVM_FROM_LIMIT] = "limit+",
+	};
+
+	snprintf(text, size, "%s%lldp+%lld", bases[value->base], (long long)value->npages,
+		 (long long)value->bytes);
+}
+
+void kvm_step_format(const struct kvm_step *step, char *text, size_t size)
+{
+	static const char *const kinds[] = {"END", "SET", "GET", "CLEAR", "MANUAL"};
+	char gpa[64], bytes[64], hva[64];
+
+	format_value(&step->gpa, gpa, sizeof(gpa));
+	format_value(&step->size, bytes, sizeof(bytes));
+	format_value(&step->hva, hva, sizeof(hva));
+	snprintf(text, size,
+		 "%s as_id=%u id=%u gpa=%s size=%s hva=%s flags=%#x first_page=%llu num_pages=%u "
+		 "mask=%#llx options=%#llx%s%s",
+		 kinds[step->kind], step->as_id, step->id, gpa, bytes, hva, step->flags,
+		 (unsigned long long)step->first_page, step->num_pages,
+		 (unsigned long long)step->mask, (unsigned long long)step->options,
+		 step->no_arg ? " no argument" : "", step->no_buffer ? " no buffer" : "");
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * VMs on trial: the sequences of kvm-table.h as tests with cmocka, and random steps on one VM or on
+ * two side by side. Which VMs these are, doubles or real ones, is the test's business.
+ *
+ * KVMAS_SEED and KVMAS_STEPS set the random run.
+ */
+#ifndef KVM_TRIAL_H
+#define KVM_TRIAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fake-kvm.h"
+#include "kvm-table.h"
+
+enum { DEFAULT_SEED = 1, DEFAULT_STEPS = 2000 };
+
+/* A number from the environment; a variable that is empty or missing gives the other one. */
+uint64_t number_from(const char *variable, uint64_t otherwise);
+
+/* A double as a VM, not yet probed. */
+struct kvm_vm as_vm(struct fake_kvm *kvm);
+
+/* For kvm_table_run: prints. */
+void report_step(void *data, const struct kvm_step *step, int result);
+
+/* The table's sequences as tests, named alike; each is its test's state. */
+int run_table(const char *group, void (*test)(void **state));
+
+/* The results of two VMs for one step; of one, if other is NULL. */
+bool agree_on(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step, int results[2]);
+void assert_agreement(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step);
+
+/* Random steps on a double and another VM, NULL for none; the double validated after each. */
+void walk(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other);
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The rules of KVM as kvm-table.c has them, on the test double.
+ *
+ *   table on the double   every sequence of the table, on doubles of several kinds
+ *   checkers              a KVM that lies is found, by the table and by random steps
+ *
+ * The same on the real KVM is test-real-kvm.c. KVMAS_SEED and KVMAS_STEPS set the random run.
+ */
+#include "fake-kvm-fixture.h"
+#include "kvm-trial.h"
+
+#include <errno.h>
+
+/* ---- the table on the double ---- */
+
+static const struct fake_kvm_config kinds_of_double[] = {
+	{0},
+	{.spaces = 1},
+	{.spaces = 4, .nr_memslots = 32},
+	{.no_readonly_mem = true},
+	{.private_slots = true, .zap = FAKE_KVM_ZAP_SLOT, .shadow_mmu = true},
+	{.max_gfn = (UINT64_C(1) << 40) - 1, .hva_limit = UINT64_C(0x7ffffffff000)},
+};
+
+static bool run_on_double(const struct kvm_sequence *sequence, const struct fake_kvm_config *config)
+{
+	struct fake_kvm *kvm = fake_kvm_new(config);
+	struct kvm_vm vm = as_vm(kvm);
+	bool runs;
+
+	assert_int_equal(kvm_vm_probe(&vm), 0);
+	runs = !kvm_vm_lacks(&vm, sequence);
+	if (runs)
+		assert_int_equal(kvm_table_run(&vm, sequence, report_step, NULL), 0);
+	assert_valid(kvm);
+	fake_kvm_free(kvm);
+	return runs;
+}
+
+static void run_sequence_on_doubles(void **state)
+{
+	unsigned nruns = 0;
+
+	for (size_t i = 0; i < LENGTH(kinds_of_double); i++)
+		nruns += run_on_double(*state, &kinds_of_double[i]);
+	assert_int_not_equal(nruns, 0);
+}
+
+/* ---- the checkers ---- */
+
+static void probe_finds_the_limits_of_the_config(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < LENGTH(kinds_of_double); i++) {
+		struct fake_kvm *kvm = fake_kvm_new(&kinds_of_double[i]);
+		struct kvm_vm vm = as_vm(kvm);
+
+		assert_int_equal(kvm_vm_probe(&vm), 0);
+		assert_int_equal(vm.limits.spaces, kvm->config.spaces);
+		assert_int_equal(vm.limits.nr_memslots, kvm->config.nr_memslots);
+		assert_int_equal(vm.limits.readonly_mem, !kvm->config.no_readonly_mem);
+		assert_int_equal(vm.limits.max_gfn, kvm->config.max_gfn);
+		assert_int_equal(vm.limits.hva_limit, kvm->config.hva_limit);
+		fake_kvm_free(kvm);
+	}
+}
+
+/* A KVM with a bug: it takes one errno for another. */
+struct liar {
+	struct fake_kvm *kvm;
+	int truth;
+	int lie;
+};
+
+static int lying_ioctl(void *data, int fd, unsigned long request, void *arg)
+{
+	const struct liar *liar = data;
+	int r = fake_kvm_ioctl(liar->kvm, fd, request, arg);
+
+	return r == liar->truth ? liar->lie : r;
+}
+
+static unsigned run_whole_table(struct liar *liar)
+{
+	unsigned wrong = 0;
+
+	for (size_t i = 0; i < kvm_table_length; i++) {
+		struct kvm_vm vm;
+
+		liar->kvm = fake_kvm_new(NULL);
+		vm = as_vm(liar->kvm);
+		assert_int_equal(kvm_vm_probe(&vm), 0);
+		vm.ioctl = lying_ioctl;
+		vm.data = liar;
+		if (!kvm_vm_lacks(&vm, &kvm_table[i]))
+			wrong += kvm_table_run(&vm, &kvm_table[i], NULL, NULL);
+		fake_kvm_free(liar->kvm);
+	}
+	return wrong;
+}
+
+static void table_finds_a_kvm_that_lies(void **state)
+{
+	struct liar liars[] = {
+		{NULL, -EEXIST, -EINVAL}, {NULL, -EINVAL, -EEXIST}, {NULL, -ENOENT, -EINVAL},
+		{NULL, -EFAULT, 0},       {NULL, 0, -EINVAL},
+	};
+	struct liar honest = {NULL, 0, 0};
+
+	(void)state;
+	assert_int_equal(run_whole_table(&honest), 0);
+	for (size_t i = 0; i < LENGTH(liars); i++)
+		assert_int_not_equal(run_whole_table(&liars[i]), 0);
+}
+
+static void double_stays_valid_under_random_steps(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < LENGTH(kinds_of_double); i++) {
+		struct fake_kvm *kvm = fake_kvm_new(&kinds_of_double[i]);
+		struct kvm_vm vm = as_vm(kvm);
+
+		assert_int_equal(kvm_vm_probe(&vm), 0);
+		walk(kvm, &vm, NULL);
+		fake_kvm_free(kvm);
+	}
+}
+
+static void random_steps_find_a_kvm_that_lies(void **state)
+{
+	struct fake_kvm *kvm = fake_kvm_new(NULL);
+	struct liar liar = {fake_kvm_new(NULL), -EEXIST, -EINVAL};
+	struct kvm_vm vm = as_vm(kvm), other = as_vm(liar.kvm);
+	uint64_t seed = DEFAULT_SEED;
+	bool found = false;
+
+	(void)state;
+	assert_int_equal(kvm_vm_probe(&vm), 0);
+	assert_int_equal(kvm_vm_probe(&other), 0);
+	other.ioctl = lying_ioctl;
+	other.data = &liar;
+	for (unsigned i = 0; i < DEFAULT_STEPS && !found; i++) {
+		struct kvm_step step;
+		int results[2];
+
+		kvm_step_random(&seed, 2, &step);
+		found = !agree_on(&vm, &other, &step, results);
+	}
+	assert_true(found);
+	fake_kvm_free(kvm);
+	fake_kvm_free(liar.kvm);
+}
+
+/* ---- groups ---- */
+
+static int run_checkers(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(probe_finds_the_limits_of_the_config),
+		cmocka_unit_test(table_finds_a_kvm_that_lies),
+		cmocka_unit_test(random_steps_find_a_kvm_that_lies),
+		cmocka_unit_test(double_stays_valid_under_random_steps),
+	};
+
+	return cmocka_run_group_tests_name("checkers", tests, NULL, NULL);
+}
+
+int main(void)
+{
+	int failed = run_table("table on the double", run_sequence_on_doubles);
+
+	failed += run_checkers();
+	return failed ? 1 : 0;
+}

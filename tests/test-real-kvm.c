@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The test double of KVM against the real one: the sequences of kvm-table.c and random steps, on
+ * /dev/kvm and a double side by side. The double by itself is test-fake-kvm.c and, with the table,
+ * test-kvm-table.c.
+ *
+ * KVMAS_SEED and KVMAS_STEPS set the random run; KVMAS_REQUIRE_KVM=1 makes a missing /dev/kvm a
+ * failure.
+ */
+#include "fake-kvm-fixture.h"
+#include "kvm-trial.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int system_fd = -1;
+
+static int real_ioctl(void *data, int fd, unsigned long request, void *arg)
+{
+	int r = ioctl(fd, request, arg);
+
+	(void)data;
+	return r < 0 ? -errno : r;
+}
+
+static void open_real(struct kvm_vm *vm)
+{
+	*vm = (struct kvm_vm){.ioctl = real_ioctl, .fd = ioctl(system_fd, KVM_CREATE_VM, 0)};
+	if (vm->fd < 0)
+		fail_msg("KVM_CREATE_VM: %s", strerror(errno));
+	assert_int_equal(kvm_vm_probe(vm), 0);
+}
+
+/* A double with the limits of a real VM, which it finds by itself. */
+static struct fake_kvm *double_of(const struct kvm_vm *real, struct kvm_vm *vm)
+{
+	struct fake_kvm *kvm = fake_kvm_new(&(struct fake_kvm_config){
+		.spaces = real->limits.spaces,
+		.nr_memslots = real->limits.nr_memslots,
+		.max_gfn = real->limits.max_gfn,
+		.hva_limit = real->limits.hva_limit,
+		.no_readonly_mem = !real->limits.readonly_mem,
+	});
+
+	*vm = as_vm(kvm);
+	assert_int_equal(kvm_vm_probe(vm), 0);
+	assert_memory_equal(&vm->limits, &real->limits, sizeof(vm->limits));
+	return kvm;
+}
+
+static void run_sequence_live(void **state)
+{
+	const struct kvm_sequence *sequence = *state;
+	struct kvm_vm real, vm;
+	struct fake_kvm *kvm;
+	const char *reason;
+
+	open_real(&real);
+	reason = kvm_vm_lacks(&real, sequence);
+	if (reason) {
+		close(real.fd);
+		print_message("%s: %s\n", sequence->name, reason);
+		skip();
+	}
+	kvm = double_of(&real, &vm);
+	for (const struct kvm_step *step = sequence->steps; step->kind != KVM_STEP_END; step++)
+		assert_agreement(&vm, &real, step);
+	close(real.fd);
+	fake_kvm_free(kvm);
+
+	/* Both agree; are they also as the table says? */
+	open_real(&real);
+	assert_int_equal(kvm_table_run(&real, sequence, report_step, NULL), 0);
+	close(real.fd);
+}
+
+static void double_has_the_capabilities_of_the_real_kvm(void **state)
+{
+	static const uintptr_t caps[] = {
+		KVM_CAP_USER_MEMORY,
+		KVM_CAP_DESTROY_MEMORY_REGION_WORKS,
+		KVM_CAP_JOIN_MEMORY_REGIONS_WORKS,
+		KVM_CAP_SYNC_MMU,
+		KVM_CAP_CHECK_EXTENSION_VM,
+		KVM_CAP_ENABLE_CAP_VM,
+		KVM_CAP_IMMEDIATE_EXIT,
+		KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		KVM_CAP_NR_MEMSLOTS,
+		KVM_CAP_READONLY_MEM,
+		KVM_CAP_X86_SMM,
+		KVM_CAP_MULTI_ADDRESS_SPACE,
+		0x7fffffff,
+	};
+	struct kvm_vm real, vm;
+	struct fake_kvm *kvm;
+
+	(void)state;
+	open_real(&real);
+	kvm = double_of(&real, &vm);
+	for (size_t i = 0; i < LENGTH(caps); i++)
+		assert_int_equal(check(kvm, caps[i]),
+				 real_ioctl(NULL, real.fd, KVM_CHECK_EXTENSION, (void *)caps[i]));
+	close(real.fd);
+	fake_kvm_free(kvm);
+}
+
+static void forked_child_gets_eio_from_the_real_kvm(void **state)
+{
+	struct kvm_vm real;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	open_real(&real);
+	pid = fork();
+	if (pid == 0)
+		_exit(real_ioctl(NULL, real.fd, KVM_CHECK_EXTENSION, NULL) == -EIO ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(real.fd);
+}
+
+static void double_and_real_kvm_agree_on_random_steps(void **state)
+{
+	struct kvm_vm real, vm;
+	struct fake_kvm *kvm;
+
+	(void)state;
+	open_real(&real);
+	kvm = double_of(&real, &vm);
+	walk(kvm, &vm, &real);
+	close(real.fd);
+	fake_kvm_free(kvm);
+}
+
+static void print_limits(void)
+{
+	struct kvm_vm real;
+
+	open_real(&real);
+	print_message("live: %u space(s), %u slots, readonly %d, last gfn %#llx, hva limit %#llx\n",
+		      real.limits.spaces, real.limits.nr_memslots, real.limits.readonly_mem,
+		      (unsigned long long)real.limits.max_gfn,
+		      (unsigned long long)real.limits.hva_limit);
+	close(real.fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(double_has_the_capabilities_of_the_real_kvm),
+		cmocka_unit_test(forked_child_gets_eio_from_the_real_kvm),
+		cmocka_unit_test(double_and_real_kvm_agree_on_random_steps),
+	};
+	int r;
+
+	system_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (system_fd < 0) {
+		bool required = number_from("KVMAS_REQUIRE_KVM", 0) == 1;
+
+		print_message("live: %s: /dev/kvm: %s\n", required ? "failed" : "skipped",
+			      strerror(errno));
+		return required;
+	}
+	print_limits();
+	r = cmocka_run_group_tests_name("live", tests, NULL, NULL);
+	r += run_table("table on the real KVM", run_sequence_live);
+	close(system_fd);
+	return r ? 1 : 0;
+}
