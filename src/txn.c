@@ -96,13 +96,12 @@ static void drop_next_views(struct kvmas *kvmas)
 		kas_space_drop_next(space);
 }
 
-/* Cancel the ties before *end*, last first. */
-static int cancel_ties(struct kvmas *kvmas, struct tie *end)
+/* Cancel the ties before the one that refused, last first. */
+static int cancel_ties_before(struct tie *tie)
 {
-	struct tie *tie = end ? TAILQ_PREV(end, tie_list, all) : TAILQ_LAST(&kvmas->ties, tie_list);
 	int err = 0;
 
-	for (; tie; tie = TAILQ_PREV(tie, tie_list, all)) {
+	while ((tie = TAILQ_PREV(tie, tie_list, all))) {
 		int result = tie->cancel(tie);
 
 		if (!err)
@@ -121,7 +120,7 @@ static int prepare_ties(struct kvmas *kvmas)
 
 		if (!err)
 			continue;
-		undone = cancel_ties(kvmas, tie);
+		undone = cancel_ties_before(tie);
 		return undone ? undone : err;
 	}
 	return 0;

@@ -33,7 +33,7 @@ struct tie {
 	/* The next views and logging are ready: follow them. On an error all is as before, or
 	 * -ENOTRECOVERABLE says that it is not. */
 	int (*prepare)(struct tie *tie);
-	/* Prepared, but the commit failed elsewhere: go back. 0 or -ENOTRECOVERABLE. */
+	/* Prepared, but a later tie refused: go back. 0 or -ENOTRECOVERABLE. */
 	int (*cancel)(struct tie *tie);
 	/* Prepared, and published. */
 	void (*finish)(struct tie *tie);

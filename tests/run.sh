@@ -26,9 +26,10 @@ logs=$root/build/log
 passed=0
 failed=0
 
-packages=(meson ninja-build gcc clang libclang-rt-14-dev libc6-dev binutils pkg-config libcmocka-dev)
+packages=(git procps meson ninja-build gcc g++ clang libclang-rt-14-dev libc6-dev binutils)
+packages+=(pkg-config libcmocka-dev)
 packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
-packages+=(clang-format clang-tidy clang-tools cppcheck codespell shellcheck)
+packages+=(clang-format clang-tidy cppcheck codespell shellcheck)
 packages+=(seabios qemu-system-x86 cpio)
 
 # Count the lines `ok NAME` and `FAILED NAME...` of standard input, and show them.
