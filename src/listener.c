@@ -40,29 +40,21 @@ struct audience {
 	struct kvmas_listener *only;
 };
 
-static void tell_section(const struct audience *audience, size_t callback,
+/* In the order of priorities, or against it. */
+static void tell_section(const struct audience *audience, size_t callback, bool reverse,
 			 const struct kvmas_section *section)
 {
-	struct kvmas_listener *listener;
+	struct listener_list *list = &audience->space->listeners;
+	struct kvmas_listener *listener =
+		reverse ? TAILQ_LAST(list, listener_list) : TAILQ_FIRST(list);
 
-	TAILQ_FOREACH(listener, &audience->space->listeners, of_space) {
+	while (listener) {
 		section_fn call = section_callback(listener, callback);
 
 		if (call && (!audience->only || audience->only == listener))
 			call(listener->config.data, section);
-	}
-}
-
-static void tell_section_reverse(const struct audience *audience, size_t callback,
-				 const struct kvmas_section *section)
-{
-	struct kvmas_listener *listener;
-
-	TAILQ_FOREACH_REVERSE(listener, &audience->space->listeners, listener_list, of_space) {
-		section_fn call = section_callback(listener, callback);
-
-		if (call && (!audience->only || audience->only == listener))
-			call(listener->config.data, section);
+		listener = reverse ? TAILQ_PREV(listener, listener_list, of_space)
+				   : TAILQ_NEXT(listener, of_space);
 	}
 }
 
@@ -106,7 +98,7 @@ static void tell_deletions(const struct audience *audience, const struct looks *
 		if (same_range(after->view, range))
 			continue;
 		fill_section(&section, audience, before, range);
-		tell_section_reverse(audience, CALLBACK(region_del), &section);
+		tell_section(audience, CALLBACK(region_del), true, &section);
 	}
 }
 
@@ -122,11 +114,11 @@ static void tell_additions(const struct audience *audience, const struct looks *
 		was_logged = stayed && kas_logging_wanted(before->logging, audience->space, range);
 		fill_section(&section, audience, after, range);
 		if (!stayed)
-			tell_section(audience, CALLBACK(region_add), &section);
+			tell_section(audience, CALLBACK(region_add), false, &section);
 		if (section.logged && !was_logged)
-			tell_section(audience, CALLBACK(log_start), &section);
+			tell_section(audience, CALLBACK(log_start), false, &section);
 		else if (!section.logged && was_logged)
-			tell_section_reverse(audience, CALLBACK(log_stop), &section);
+			tell_section(audience, CALLBACK(log_stop), true, &section);
 	}
 }
 
