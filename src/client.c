@@ -106,12 +106,7 @@ void kvmas_client_unref(struct kvmas_client *client)
 	atomic_store(&client->owner.gone, true);
 	atomic_store(&kvmas->logging_stale, true);
 	kas_object_unref(&client->object);
-	/* Without a handle of the context's nobody may commit any more. */
-	if (atomic_load(&kvmas->handles) == 0 && kas_lock_outside(kvmas) == 0) {
-		kas_logging_close(kvmas);
-		kas_reclaim(kvmas);
-		kas_unlock(kvmas);
-	}
+	kas_logging_close(kvmas);
 	kas_let_go(kvmas);
 }
 

@@ -111,12 +111,7 @@ void kvmas_unref(struct kvmas *kvmas)
 		return;
 	if (atomic_fetch_sub_explicit(&kvmas->handles, 1, memory_order_acq_rel) != 1)
 		return;
-	/* Inside a transaction its end does the same. */
-	if (kas_lock_outside(kvmas) == 0) {
-		kas_logging_close(kvmas);
-		kas_reclaim(kvmas);
-		kas_unlock(kvmas);
-	}
+	kas_logging_close(kvmas);
 	kas_let_go(kvmas);
 }
 

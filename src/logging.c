@@ -143,11 +143,13 @@ void kas_logging_drop_next(struct kvmas *kvmas)
 	kvmas->txn.logging = NULL;
 }
 
-void kas_logging_close(struct kvmas *kvmas)
+void kas_logging_close_locked(struct kvmas *kvmas)
 {
 	struct log_table *table;
 	size_t i = 0;
 
+	if (atomic_load(&kvmas->handles))
+		return;
 	/* A wish leaves the table before it is dropped: what ends by that may commit, and replace
 	 * the table. */
 	while ((table = kvmas->logging) && i < table->count) {
@@ -164,4 +166,13 @@ void kas_logging_close(struct kvmas *kvmas)
 		kvmas->logging = NULL;
 		kas_free(kvmas, table);
 	}
+}
+
+void kas_logging_close(struct kvmas *kvmas)
+{
+	if (atomic_load(&kvmas->handles) || kas_lock_outside(kvmas))
+		return;
+	kas_logging_close_locked(kvmas);
+	kas_reclaim(kvmas);
+	kas_unlock(kvmas);
 }

@@ -44,7 +44,10 @@ struct log_table *kas_logging_publish(struct kvmas *kvmas);
 void kas_logging_drop_next(struct kvmas *kvmas);
 void kas_log_table_free(struct kvmas *kvmas, struct log_table *table);
 
-/* Nobody will commit any more: forget the wishes of those who are gone, at once. */
+/* If the last handle is gone nobody may commit any more: forget the wishes of those who are gone,
+ * at once. The transaction lock is held; or it is taken, and what is dead ends too, unless a
+ * transaction goes on, whose end does the same. */
+void kas_logging_close_locked(struct kvmas *kvmas);
 void kas_logging_close(struct kvmas *kvmas);
 
 #endif

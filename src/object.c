@@ -50,6 +50,19 @@ void *kas_alloc(struct kvmas *kvmas, size_t size)
 	return ptr ? memset(ptr, 0, size) : NULL;
 }
 
+void *kas_grow(struct kvmas *kvmas, void *array, size_t count, size_t *capacity, size_t item)
+{
+	size_t wanted = *capacity ? 2 * *capacity : 16;
+	void *grown;
+
+	if (count < *capacity)
+		return array;
+	grown = kas_resize(kvmas, array, wanted * item);
+	if (grown)
+		*capacity = wanted;
+	return grown;
+}
+
 char *kas_strdup(struct kvmas *kvmas, const char *string)
 {
 	size_t size = strlen(string) + 1;

@@ -70,6 +70,8 @@ static inline bool kas_alive(const struct kvmas *kvmas)
 /* All of the library's memory, through kvmas_config.realloc. */
 void *kas_resize(struct kvmas *kvmas, void *ptr, size_t size);
 void *kas_alloc(struct kvmas *kvmas, size_t size); /* zeroed */
+/* See that an array of *count* items can take one more: where it is now, or NULL. */
+void *kas_grow(struct kvmas *kvmas, void *array, size_t count, size_t *capacity, size_t item);
 char *kas_strdup(struct kvmas *kvmas, const char *string);
 void kas_free(struct kvmas *kvmas, const void *ptr);
 

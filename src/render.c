@@ -81,27 +81,20 @@ static size_t find(const struct flat *flat, uint64_t address)
 	return low;
 }
 
-static int grow(struct kvmas *kvmas, struct flat *flat)
-{
-	size_t capacity = flat->capacity ? 2 * flat->capacity : 16;
-	void *grown = kas_resize(kvmas, flat->ranges, capacity * sizeof(*flat->ranges));
-
-	if (!grown)
-		return -ENOMEM;
-	flat->ranges = grown;
-	flat->gap = flat->count; /* it was full: the new room is the gap */
-	flat->capacity = capacity;
-	return 0;
-}
-
 static int insert(struct canvas *canvas, size_t at, const struct flat_range *range)
 {
 	struct flat *flat = canvas->flat;
+	void *ranges;
 
 	if (flat->count >= canvas->kvmas->config.max_ranges)
 		return -E2BIG;
-	if (flat->count == flat->capacity && grow(canvas->kvmas, flat))
+	if (flat->count == flat->capacity)
+		flat->gap = flat->count; /* new room comes at the end */
+	ranges =
+		kas_grow(canvas->kvmas, flat->ranges, flat->count, &flat->capacity, sizeof(*range));
+	if (!ranges)
 		return -ENOMEM;
+	flat->ranges = ranges;
 	move_gap(flat, at);
 	flat->ranges[at] = *range;
 	flat->count++;

@@ -176,8 +176,7 @@ static int commit_outermost(struct kvmas *kvmas)
 static void finish(struct kvmas *kvmas)
 {
 	kvmas->txn.doomed = false;
-	if (atomic_load(&kvmas->handles) == 0)
-		kas_logging_close(kvmas);
+	kas_logging_close_locked(kvmas);
 	kas_reclaim(kvmas);
 }
 

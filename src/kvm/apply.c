@@ -68,8 +68,6 @@ static void follow(struct kvmas_kvm *kvm, const struct slot_op *op)
 static int execute(struct kvmas_kvm *kvm, const struct slot_op *op)
 {
 	const struct kvmas_slot *slot = slot_of(op);
-	/* The table may hold the block's last reference, and the trace names it. */
-	struct kvmas_ram *ram = kvmas_ram_ref(slot->ram);
 	int result;
 
 	if (op->kind == KVMAS_SLOT_DELETE)
@@ -82,7 +80,6 @@ static int execute(struct kvmas_kvm *kvm, const struct slot_op *op)
 	}
 	if (kvm->config.trace)
 		kvm->config.trace(kvm->config.trace_data, op->kind, slot, result < 0 ? result : 0);
-	kvmas_ram_unref(ram);
 	return result < 0 ? result : 0;
 }
 

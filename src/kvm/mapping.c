@@ -37,20 +37,16 @@ static bool continues(const struct kvmas_slot *before, const struct kvmas_slot *
 static int append(struct mappings *mappings, const struct kvmas_slot *slot, struct kvmas *kvmas)
 {
 	size_t count = mappings->count;
+	void *grown;
 
 	if (count && continues(&mappings->at[count - 1], slot)) {
 		mappings->at[count - 1].size += slot->size;
 		return 0;
 	}
-	if (!mappings->at || count == mappings->capacity) {
-		size_t capacity = mappings->capacity ? 2 * mappings->capacity : 16;
-		void *grown = kas_resize(kvmas, mappings->at, capacity * sizeof(*mappings->at));
-
-		if (!grown)
-			return -ENOMEM;
-		mappings->at = grown;
-		mappings->capacity = capacity;
-	}
+	grown = kas_grow(kvmas, mappings->at, count, &mappings->capacity, sizeof(*slot));
+	if (!grown)
+		return -ENOMEM;
+	mappings->at = grown;
 	mappings->at[mappings->count++] = *slot;
 	return 0;
 }

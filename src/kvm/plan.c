@@ -41,15 +41,11 @@
 
 static int add_op(struct kvmas *kvmas, struct plan *plan, const struct slot_op *op)
 {
-	if (plan->count == plan->capacity) {
-		size_t capacity = plan->capacity ? 2 * plan->capacity : 16;
-		void *grown = kas_resize(kvmas, plan->ops, capacity * sizeof(*plan->ops));
+	void *ops = kas_grow(kvmas, plan->ops, plan->count, &plan->capacity, sizeof(*op));
 
-		if (!grown)
-			return -ENOMEM;
-		plan->ops = grown;
-		plan->capacity = capacity;
-	}
+	if (!ops)
+		return -ENOMEM;
+	plan->ops = ops;
 	/* The table may have a block's last reference, and undoing needs it. */
 	kvmas_ram_ref(op->kind == KVMAS_SLOT_DELETE ? op->before.ram : op->after.ram);
 	plan->ops[plan->count++] = *op;

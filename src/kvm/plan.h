@@ -6,7 +6,8 @@
 #include "mapping.h"
 #include "slots.h"
 
-/* One slot operation. before is not set for CREATE, after not for DELETE. */
+/* One slot operation. before is not set for CREATE, after not for DELETE. A plan holds the blocks
+ * of its operations: the slot table may let the last reference go. */
 struct slot_op {
 	enum kvmas_slot_op_kind kind;
 	struct kvmas_slot before;

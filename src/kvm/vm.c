@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A VM of the caller's, as the library knows it: counted, asked for its slots and counters. What ties
- * it to the spaces, and so makes and ends it, is tie.c.
+ * A VM of the caller's, as the library knows it: counted, asked for its slots and counters. What
+ * ties it to the spaces, and so makes and ends it, is tie.c.
  */
 #include "vm.h"
 
