@@ -269,18 +269,23 @@ int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
 /* ------------------------------------------------------------------------------------------
  * Regions: the nodes of the tree. A region has at most one container; aliases show it in
  * further places. Higher priority wins; among equals the one added later. Where a container has
- * no child, what lies below it shows. A RAM, ROM or MMIO region with children is its own
- * background. Readonly flows down from a container or alias to all that is seen through it.
- * A container holds its children, an alias its target, a view the regions it shows.
+ * no child, what lies below it shows. Any other region with children is its own background.
+ * The attributes readonly, nonvolatile and unmergeable flow down from a container or alias to all
+ * that is seen through it. A container holds its children, an alias its target, a view the
+ * regions it shows.
  * ------------------------------------------------------------------------------------------ */
 
 /** What a region is. Since: 0.1 */
 enum kvmas_region_kind {
-	KVMAS_REGION_CONTAINER,
+	KVMAS_REGION_CONTAINER, /* nothing but its children */
 	KVMAS_REGION_RAM,
-	KVMAS_REGION_ROM,
-	KVMAS_REGION_MMIO,
-	KVMAS_REGION_ALIAS,
+	KVMAS_REGION_ROM,      /* RAM that is always readonly */
+	KVMAS_REGION_ROMD,     /* a ROM device: reads go to memory, writes to the device, unless
+				  kvmas_region_set_romd has sent both to the device */
+	KVMAS_REGION_MMIO,     /* a device */
+	KVMAS_REGION_ALIAS,    /* a window onto another region, its children included */
+	KVMAS_REGION_RESERVED, /* hides what lies below and answers nothing: for what the kernel or
+				  another program answers */
 };
 
 /** One access to a device, as its callbacks see it; lives for the call. Since: 0.1 */
@@ -316,10 +321,10 @@ struct kvmas_region_config {
 	enum kvmas_region_kind kind;
 	const char *name; /* for dumps; needed */
 	uint64_t size;    /* 1 .. 2^64 - 2, or KVMAS_SIZE_MAX */
-	/* RAM and ROM: which block, and the page-aligned offset in it that is byte 0 here. */
+	/* RAM, ROM, ROMD: which block, and the page-aligned offset in it that is byte 0 here. */
 	struct kvmas_ram *ram;
 	uint64_t ram_offset;
-	/* MMIO: the device's callbacks, copied. NULL: reads give ones, writes are dropped. */
+	/* MMIO, ROMD: the device's callbacks, copied. NULL: reads give ones, writes are dropped. */
 	const struct kvmas_ops *ops;
 	void *opaque;
 	/* ALIAS: the region shown, and the offset in it that appears at byte 0 of the alias. */
@@ -331,7 +336,8 @@ struct kvmas_region_config {
 };
 
 /**
- * Make a region: enabled, not readonly (ROM is so by kind), in no container.
+ * Make a region: enabled, without attributes (ROM is readonly by kind), ROMD in its readable
+ * state, in no container.
  *
  * @return 0; -EINVAL for size 0, a missing name, a member that the kind needs and lacks or has
  *         and cannot use, an unaligned ram_offset, a RAM window past the end of its block, RAM on
@@ -391,10 +397,21 @@ int kvmas_region_set_enabled(struct kvmas_region *region, bool enabled);
 /** Guest writes do not reach what is seen through a readonly region. Since: 0.1 */
 int kvmas_region_set_readonly(struct kvmas_region *region, bool readonly);
 
+/** What is seen through it keeps its bytes without power: told in sections. Since: 0.1 */
+int kvmas_region_set_nonvolatile(struct kvmas_region *region, bool nonvolatile);
+
+/** Sections seen through it are never joined with their neighbours, so that parts of one block
+ *  that come and go by themselves keep slots of their own. Since: 0.1 */
+int kvmas_region_set_unmergeable(struct kvmas_region *region, bool unmergeable);
+
+/** Have reads go to memory, or, with false, to the device like writes. -EINVAL for a region that is
+ *  not ROMD. Since: 0.1 */
+int kvmas_region_set_romd(struct kvmas_region *region, bool romd);
+
 /** Move it in its container; it ends on top of its equals. -ENOENT without one. Since: 0.1 */
 int kvmas_region_set_offset(struct kvmas_region *region, uint64_t offset);
 
-/** Resize it. -EINVAL for size 0, and for RAM and ROM past the end of the block. Since: 0.1 */
+/** Resize it. -EINVAL for size 0, and past the end of the block, if it has one. Since: 0.1 */
 int kvmas_region_set_size(struct kvmas_region *region, uint64_t size);
 
 /** Change its priority; it ends on top of its new equals. -ENOENT without a container.
@@ -405,6 +422,9 @@ int kvmas_region_set_priority(struct kvmas_region *region, int priority);
  *  -EXDEV. Since: 0.1 */
 int kvmas_region_set_alias(struct kvmas_region *alias, struct kvmas_region *target,
 			   uint64_t target_offset);
+
+/** Move the window of an alias over its target. -EINVAL for another kind. Since: 0.1 */
+int kvmas_region_set_alias_offset(struct kvmas_region *alias, uint64_t target_offset);
 
 /* ------------------------------------------------------------------------------------------
  * Spaces: an address space is a name, a root region and the view last published for it. A
@@ -457,8 +477,12 @@ struct kvmas_section {
 	struct kvmas_region *region; /* who answers: never a container, never an alias */
 	uint64_t offset;             /* in region, at gpa */
 	bool readonly;
-	bool logged; /* a client wants its dirty pages; told to listeners, false in a lookup */
-	struct kvmas_ram *ram; /* RAM and ROM, else NULL */
+	bool nonvolatile;
+	bool unmergeable;
+	bool romd; /* a ROM device in its readable state: memory when read, the device when written */
+	bool logged;     /* a client wants its dirty pages; told to listeners, false in a lookup */
+	bool was_logged; /* the same before this call; told to listeners */
+	struct kvmas_ram *ram; /* what reads reach: RAM, ROM and romd, else NULL */
 	uint64_t ram_offset;   /* in ram, at gpa */
 	void *hva;             /* host address of gpa; NULL without ram */
 	int fd;                /* behind the block, with fd_offset at gpa; -1 without */

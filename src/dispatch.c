@@ -7,8 +7,9 @@
  *
  *     RAM                  host memory, marked dirty when written
  *     readonly, ROM        host memory when read; a write is dropped
- *     MMIO                 the device's ops
- *     nothing there        reads give ones, writes are dropped
+ *     ROM device           host memory when read; a write goes to the device's ops
+ *     MMIO                 the device's ops; a write to what is readonly is dropped
+ *     reserved, nothing    reads give ones, writes are dropped
  *
  * An access to RAM comes here for the edges of pages that no slot can show, and when memory
  * appeared between the exit and this look: it is completed on host memory, never dropped.
@@ -102,7 +103,7 @@ static void access_memory(const struct dispatch *dispatch, const struct flat_ran
 {
 	struct kvmas_region *region = range->region;
 
-	if (dispatch->write && range->readonly)
+	if (dispatch->write && !kas_range_is_writable(range))
 		return;
 	access_host(kas_region_hva(region, offset), bytes, size, dispatch->write);
 	if (dispatch->write)
@@ -125,7 +126,7 @@ static void access_device(const struct dispatch *dispatch, const struct flat_ran
 	uint64_t value = UINT64_MAX;
 
 	if (dispatch->write) {
-		if (ops->write && !range->readonly)
+		if (ops->write && !(range->attrs & ATTR_READONLY))
 			ops->write(region->opaque, &access, load(bytes, size));
 		return;
 	}
@@ -173,7 +174,7 @@ unsigned kas_dispatch(const struct dispatch *dispatch, uint64_t address, unsigne
 			continue;
 		}
 		offset = range->offset + (address + done - range->range.first);
-		if (range->region->ram) {
+		if (kas_range_ram(range) && !(dispatch->write && range->attrs & ATTR_ROMD)) {
 			access_memory(dispatch, range, offset, bytes + done, piece);
 		} else {
 			piece = piece_size(piece);

@@ -17,8 +17,10 @@ static const char *const kind_names[] = {
 	[KVMAS_REGION_CONTAINER] = "container",
 	[KVMAS_REGION_RAM] = "ram",
 	[KVMAS_REGION_ROM] = "rom",
+	[KVMAS_REGION_ROMD] = "romd",
 	[KVMAS_REGION_MMIO] = "mmio",
 	[KVMAS_REGION_ALIAS] = "alias",
+	[KVMAS_REGION_RESERVED] = "reserved",
 };
 
 static int dump_region(FILE *stream, const struct kvmas_region *region, uint64_t base,
@@ -35,7 +37,7 @@ static int dump_region(FILE *stream, const struct kvmas_region *region, uint64_t
 		return -EIO;
 	if (state->target)
 		fprintf(stream, ", shows %s+0x%" PRIx64, state->target->name, state->target_offset);
-	if (fprintf(stream, "%s%s\n", state->readonly ? ", readonly" : "",
+	if (fprintf(stream, "%s%s\n", state->attrs & ATTR_READONLY ? ", readonly" : "",
 		    state->enabled ? "" : ", disabled") < 0)
 		return -EIO;
 	TAILQ_FOREACH(child, &region->children, sibling) {
@@ -52,8 +54,9 @@ static int dump_view(FILE *stream, const struct kvmas_view *view)
 
 		if (fprintf(stream, "  %016" PRIx64 "-%016" PRIx64 " %s%s %s+0x%" PRIx64 "\n",
 			    range->range.first, range->range.last, kind_names[range->region->kind],
-			    range->readonly && range->region->kind != KVMAS_REGION_ROM ? " readonly"
-										       : "",
+			    range->attrs & ATTR_READONLY && range->region->kind != KVMAS_REGION_ROM
+				    ? " readonly"
+				    : "",
 			    range->region->name, range->offset) < 0)
 			return -EIO;
 	}

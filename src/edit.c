@@ -55,7 +55,7 @@ static bool same_place(const struct region_state *a, const struct region_state *
 static bool same_state(const struct region_state *a, const struct region_state *b)
 {
 	return same_place(a, b) && a->last == b->last && a->enabled == b->enabled &&
-	       a->readonly == b->readonly && a->target == b->target &&
+	       a->attrs == b->attrs && a->target == b->target &&
 	       a->target_offset == b->target_offset;
 }
 
@@ -187,15 +187,39 @@ int kvmas_region_set_enabled(struct kvmas_region *region, bool enabled)
 	return edit_end(region, &next, 0);
 }
 
-int kvmas_region_set_readonly(struct kvmas_region *region, bool readonly)
+/* Set or clear one attribute; err is what is wrong with the request, or 0. */
+static int set_attr(struct kvmas_region *region, unsigned attr, bool on, int wrong)
 {
 	struct region_state next;
 	int err = edit_begin(region, &next);
 
 	if (err)
 		return err;
-	next.readonly = readonly || region->kind == KVMAS_REGION_ROM;
-	return edit_end(region, &next, 0);
+	if (on)
+		next.attrs |= attr;
+	else
+		next.attrs &= ~attr;
+	return edit_end(region, &next, wrong);
+}
+
+int kvmas_region_set_readonly(struct kvmas_region *region, bool readonly)
+{
+	return set_attr(region, ATTR_READONLY, readonly || region->kind == KVMAS_REGION_ROM, 0);
+}
+
+int kvmas_region_set_nonvolatile(struct kvmas_region *region, bool nonvolatile)
+{
+	return set_attr(region, ATTR_NONVOLATILE, nonvolatile, 0);
+}
+
+int kvmas_region_set_unmergeable(struct kvmas_region *region, bool unmergeable)
+{
+	return set_attr(region, ATTR_UNMERGEABLE, unmergeable, 0);
+}
+
+int kvmas_region_set_romd(struct kvmas_region *region, bool romd)
+{
+	return set_attr(region, ATTR_ROMD, romd, region->kind == KVMAS_REGION_ROMD ? 0 : -EINVAL);
 }
 
 int kvmas_region_set_offset(struct kvmas_region *region, uint64_t offset)
@@ -251,6 +275,17 @@ int kvmas_region_set_alias(struct kvmas_region *alias, struct kvmas_region *targ
 	next.target = target;
 	next.target_offset = target_offset;
 	return edit_end(alias, &next, check_alias(alias, target));
+}
+
+int kvmas_region_set_alias_offset(struct kvmas_region *alias, uint64_t target_offset)
+{
+	struct region_state next;
+	int err = edit_begin(alias, &next);
+
+	if (err)
+		return err;
+	next.target_offset = target_offset;
+	return edit_end(alias, &next, alias->kind == KVMAS_REGION_ALIAS ? 0 : -EINVAL);
 }
 
 int kvmas_space_new(struct kvmas *kvmas, const char *name, struct kvmas_region *root,

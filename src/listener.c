@@ -86,6 +86,7 @@ static void fill_section(struct kvmas_section *section, const struct audience *a
 {
 	kas_section_fill(section, range);
 	section->logged = kas_logging_wanted(looks->logging, audience->space, range);
+	section->was_logged = section->logged;
 }
 
 static void tell_deletions(const struct audience *audience, const struct looks *before,
@@ -113,6 +114,7 @@ static void tell_additions(const struct audience *audience, const struct looks *
 
 		was_logged = stayed && kas_logging_wanted(before->logging, audience->space, range);
 		fill_section(&section, audience, after, range);
+		section.was_logged = was_logged;
 		if (!stayed)
 			tell_section(audience, CALLBACK(region_add), false, &section);
 		if (section.logged && !was_logged)

@@ -18,7 +18,7 @@
 bool kas_logging_wanted(const struct log_table *table, const struct kvmas_space *space,
 			const struct flat_range *range)
 {
-	if (!table || range->readonly || !range->region->ram)
+	if (!table || !kas_range_is_writable(range))
 		return false;
 	for (size_t i = 0; i < table->count; i++) {
 		const struct log_wish *wish = &table->wishes[i];

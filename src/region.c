@@ -17,7 +17,7 @@
  *   I1  children are sorted by descending priority; among equals, the one linked last comes first.
  *   I2  a region is in its parent's list if and only if state.parent is set.
  *   I3  no region reaches itself through children and targets.
- *   I4  target is set for aliases only; ram for RAM and ROM only, and the window lies in its block.
+ *   I4  target is set for aliases only; ram for RAM, ROM and ROMD only, and the window lies in its block.
  */
 #include "region.h"
 
@@ -31,9 +31,16 @@ static const struct needs {
 	bool target;
 	bool ops; /* may have */
 } needs[] = {
-	[KVMAS_REGION_CONTAINER] = {0},          [KVMAS_REGION_RAM] = {.ram = true},
-	[KVMAS_REGION_ROM] = {.ram = true},      [KVMAS_REGION_MMIO] = {.ops = true},
-	[KVMAS_REGION_ALIAS] = {.target = true},
+	[KVMAS_REGION_CONTAINER] = {0},      [KVMAS_REGION_RAM] = {.ram = true},
+	[KVMAS_REGION_ROM] = {.ram = true},  [KVMAS_REGION_ROMD] = {.ram = true, .ops = true},
+	[KVMAS_REGION_MMIO] = {.ops = true}, [KVMAS_REGION_ALIAS] = {.target = true},
+	[KVMAS_REGION_RESERVED] = {0},
+};
+
+static const unsigned initial_attrs[] = {
+	[KVMAS_REGION_ROM] = ATTR_READONLY,
+	[KVMAS_REGION_ROMD] = ATTR_ROMD,
+	[KVMAS_REGION_RESERVED] = 0,
 };
 
 static int check_ram(const struct kvmas_region_config *config)
@@ -52,7 +59,7 @@ static int check_config(const struct kvmas *kvmas, const struct kvmas_region_con
 {
 	const struct needs *kind;
 
-	if ((unsigned)config->kind > KVMAS_REGION_ALIAS || !config->name || config->size == 0)
+	if ((unsigned)config->kind > KVMAS_REGION_RESERVED || !config->name || config->size == 0)
 		return -EINVAL;
 	kind = &needs[config->kind];
 	if (kind->ram != (config->ram != NULL) || kind->target != (config->target != NULL))
@@ -110,7 +117,7 @@ static void init_members(struct kvmas_region *region, const struct kvmas_region_
 	region->destroy = config->destroy;
 	region->state.last = kas_size_to_last(config->size);
 	region->state.enabled = true;
-	region->state.readonly = config->kind == KVMAS_REGION_ROM;
+	region->state.attrs = initial_attrs[config->kind];
 	region->state.target = config->target;
 	region->state.target_offset = config->target_offset;
 	TAILQ_INIT(&region->children);

@@ -8,13 +8,22 @@
 
 struct kvmas_ram;
 
+/* Attributes, as bits. */
+enum {
+	ATTR_READONLY = 1u << 0,
+	ATTR_NONVOLATILE = 1u << 1,
+	ATTR_UNMERGEABLE = 1u << 2,
+	ATTRS_FLOWING = 7u,  /* those above: they flow down to all that is seen through a region */
+	ATTR_ROMD = 1u << 3, /* a ROM device in its readable state */
+};
+
 /* All of a region that can change, so that one saved copy undoes any edit. */
 struct region_state {
 	uint64_t last;   /* of its own bytes: size - 1 */
 	uint64_t offset; /* in the parent */
 	int priority;
 	bool enabled;
-	bool readonly;
+	unsigned attrs;
 	struct kvmas_region *target; /* alias: held */
 	uint64_t target_offset;
 	struct kvmas_region *parent; /* not held: the parent holds its children */

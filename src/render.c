@@ -40,7 +40,7 @@ struct canvas {
 struct look {
 	struct range window; /* in the region's bytes */
 	uint64_t delta;      /* the address of byte x is x + delta, modulo 2^64 */
-	bool readonly;       /* on the way here */
+	unsigned attrs;      /* flowing down to here */
 	unsigned depth;
 };
 
@@ -174,7 +174,7 @@ static int paint_self(struct canvas *canvas, struct kvmas_region *region, const 
 		.range = {look->window.first + look->delta, look->window.last + look->delta},
 		.region = region,
 		.offset = look->window.first,
-		.readonly = look->readonly,
+		.attrs = look->attrs | (region->state.attrs & ATTR_ROMD),
 	};
 
 	return fill(canvas, &piece);
@@ -189,7 +189,7 @@ static int paint(struct canvas *canvas, struct kvmas_region *region, struct look
 	if (!region->state.enabled ||
 	    !kas_range_clip(&look.window, (struct range){0, region->state.last}))
 		return 0;
-	look.readonly |= region->state.readonly;
+	look.attrs |= region->state.attrs & ATTRS_FLOWING;
 	if (region->kind == KVMAS_REGION_ALIAS)
 		return paint_target(canvas, region, look);
 	err = paint_children(canvas, region, look);
@@ -204,7 +204,8 @@ static bool continues(const struct flat_range *before, const struct flat_range *
 	uint64_t length = after->range.first - before->range.first;
 
 	return before->range.last + 1 == after->range.first && before->region == after->region &&
-	       before->offset + length == after->offset && before->readonly == after->readonly;
+	       before->offset + length == after->offset && before->attrs == after->attrs &&
+	       !(before->attrs & ATTR_UNMERGEABLE);
 }
 
 static void merge(struct flat *flat)

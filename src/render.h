@@ -11,8 +11,22 @@ struct flat_range {
 	struct range range;
 	struct kvmas_region *region; /* who answers: no container, no alias */
 	uint64_t offset;             /* in region, at range.first */
-	bool readonly;
+	unsigned attrs;
 };
+
+/* The block that reads of a range reach; NULL for a device. */
+static inline struct kvmas_ram *kas_range_ram(const struct flat_range *range)
+{
+	if (range->region->kind == KVMAS_REGION_ROMD && !(range->attrs & ATTR_ROMD))
+		return NULL;
+	return range->region->ram;
+}
+
+/* Whether a guest's writes reach that block. */
+static inline bool kas_range_is_writable(const struct flat_range *range)
+{
+	return kas_range_ram(range) && !(range->attrs & (ATTR_READONLY | ATTR_ROMD));
+}
 
 /* Sorted, disjoint ranges, merged where they continue each other. */
 struct flat {

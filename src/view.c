@@ -57,7 +57,7 @@ void kas_view_unref(struct kvmas_view *view)
 bool kas_flat_range_equal(const struct flat_range *a, const struct flat_range *b)
 {
 	return a->range.first == b->range.first && a->range.last == b->range.last &&
-	       a->region == b->region && a->offset == b->offset && a->readonly == b->readonly;
+	       a->region == b->region && a->offset == b->offset && a->attrs == b->attrs;
 }
 
 bool kas_view_shows(const struct kvmas_view *view, const struct flat *flat)
@@ -94,7 +94,7 @@ void *kas_region_hva(const struct kvmas_region *region, uint64_t offset)
 
 void kas_section_fill(struct kvmas_section *section, const struct flat_range *range)
 {
-	const struct kvmas_ram *ram = range->region->ram;
+	struct kvmas_ram *ram = kas_range_ram(range);
 
 	*section = (struct kvmas_section){
 		.gpa = range->range.first,
@@ -102,12 +102,15 @@ void kas_section_fill(struct kvmas_section *section, const struct flat_range *ra
 		.last = range->range.last,
 		.region = range->region,
 		.offset = range->offset,
-		.readonly = range->readonly,
+		.readonly = range->attrs & ATTR_READONLY,
+		.nonvolatile = range->attrs & ATTR_NONVOLATILE,
+		.unmergeable = range->attrs & ATTR_UNMERGEABLE,
+		.romd = range->attrs & ATTR_ROMD,
 		.fd = -1,
 	};
 	if (!ram)
 		return;
-	section->ram = range->region->ram;
+	section->ram = ram;
 	section->ram_offset = range->region->ram_offset + range->offset;
 	section->hva = kas_region_hva(range->region, range->offset);
 	section->fd = ram->fd;

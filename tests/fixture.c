@@ -430,16 +430,18 @@ void drop_listener(struct fixture *f, struct kvmas_listener *listener)
 void section_text(char **text, const struct kvmas_section *section)
 {
 	static const char *const kinds[] = {
-		[KVMAS_REGION_RAM] = "ram",
-		[KVMAS_REGION_ROM] = "rom",
-		[KVMAS_REGION_MMIO] = "mmio",
+		[KVMAS_REGION_RAM] = "ram",           [KVMAS_REGION_ROM] = "rom",
+		[KVMAS_REGION_ROMD] = "mmio",         [KVMAS_REGION_MMIO] = "mmio",
+		[KVMAS_REGION_RESERVED] = "reserved",
 	};
 	enum kvmas_region_kind kind = kvmas_region_get_kind(section->region);
+	const char *what = section->readonly ? "rom" : section->romd ? "romd" : NULL;
 
 	assert_true(kind < LENGTH(kinds) && kinds[kind]);
-	text_add(text, "%04" PRIx64 "-%04" PRIx64 " %s %s+0x%" PRIx64, section->gpa, section->last,
-		 section->readonly ? "rom" : kinds[kind], kvmas_region_get_name(section->region),
-		 section->offset);
+	text_add(text, "%04" PRIx64 "-%04" PRIx64 " %s %s+0x%" PRIx64 "%s%s", section->gpa,
+		 section->last, what ? what : kinds[kind], kvmas_region_get_name(section->region),
+		 section->offset, section->nonvolatile ? " nv" : "",
+		 section->unmergeable ? " unmergeable" : "");
 }
 
 char *view_text(const struct kvmas_view *view)

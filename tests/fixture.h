@@ -5,9 +5,11 @@
  * one line each and dropped by the teardown, which then demands every byte back.
  *
  * Lines look like
- *     0000-0fff ram a+0x0              a section: first, last, kind (rom if readonly),
- * region+offset x add 0000-0fff ram a+0x0        listener x was told write uart+0x4 2 = 0x1234 a
- * device was called destroy uart                     a destroy hook ran
+ *     0000-0fff ram a+0x0              a section: first, last, kind (rom if readonly, mmio for a
+ *                                      ROM device in that state), region+offset, attributes
+ *     x add 0000-0fff ram a+0x0        listener x was told
+ *     write uart+0x4 2 = 0x1234        a device was called
+ *     destroy uart                     a destroy hook ran
  */
 #ifndef FIXTURE_H
 #define FIXTURE_H

@@ -68,7 +68,7 @@ static void config_that_makes_no_sense_returns_einval(void **state)
 	const struct kvmas_region_config configs[] = {
 		{.kind = KVMAS_REGION_CONTAINER, .size = 1},
 		{.kind = KVMAS_REGION_CONTAINER, .name = "r"},
-		{.kind = KVMAS_REGION_ALIAS + 1, .name = "r", .size = 1},
+		{.kind = KVMAS_REGION_RESERVED + 1, .name = "r", .size = 1},
 		{KIND(RAM)},
 		{KIND(ROM)},
 		{KIND(ALIAS)},

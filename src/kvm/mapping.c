@@ -112,7 +112,7 @@ static int append_pages(struct mappings *mappings, const struct mapping_source *
 
 	if (slot.ram_offset % source->page_size)
 		return 0; /* pages of the guest that are no pages of the host's: dispatch does it */
-	if (from->readonly)
+	if (!kas_range_is_writable(from))
 		slot.flags |= KVM_MEM_READONLY;
 	if (kas_logging_wanted(source->logging, source->space, from))
 		slot.flags |= KVM_MEM_LOG_DIRTY_PAGES;
@@ -126,7 +126,7 @@ static int append_range(struct mappings *mappings, const struct mapping_source *
 	const struct reserved *reserved;
 	int err;
 
-	if (!from->region->ram || (from->readonly && !source->readonly_mem) ||
+	if (!kas_range_ram(from) || (!kas_range_is_writable(from) && !source->readonly_mem) ||
 	    !trim(&pages, source->page_size))
 		return 0;
 	while ((reserved = first_reserved(source->reserved, &pages))) {
