@@ -480,8 +480,11 @@ struct kvmas_section {
 	bool nonvolatile;
 	bool unmergeable;
 	bool romd; /* a ROM device in its readable state: memory when read, the device when written */
-	bool logged;     /* a client wants its dirty pages; told to listeners, false in a lookup */
-	bool was_logged; /* the same before this call; told to listeners */
+	/* Whether a client wants its dirty pages, after the change and before it: told to listeners,
+	 * false in a lookup. region_add: was_logged is false; log_start: false, then true; log_stop:
+	 * true, then false; region_del: both as it was. */
+	bool logged;
+	bool was_logged;
 	struct kvmas_ram *ram; /* what reads reach: RAM, ROM and romd, else NULL */
 	uint64_t ram_offset;   /* in ram, at gpa */
 	void *hva;             /* host address of gpa; NULL without ram */
@@ -546,6 +549,22 @@ int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section
  * Sections live for the call. Callbacks cannot fail, may look at views and objects, and may not
  * change topology (-EBUSY).
  * ------------------------------------------------------------------------------------------ */
+
+/** What becomes of a section. Since: 0.1 */
+enum kvmas_change_kind {
+	KVMAS_CHANGE_DEL,
+	KVMAS_CHANGE_ADD,
+	KVMAS_CHANGE_LOG_START,
+	KVMAS_CHANGE_LOG_STOP,
+};
+
+/**
+ * Takes one change of a space: the section as region_del, region_add, log_start or log_stop are
+ * given it. All pointers are borrowed for the call. A result other than 0 stops the walk.
+ * Since: 0.1
+ */
+typedef int kvmas_change_fn(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
+			    const struct kvmas_section *section);
 
 /** A listener's callbacks; any may be NULL. Since: 0.1 */
 struct kvmas_listener_config {

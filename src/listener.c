@@ -1,21 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listeners: the difference of two looks of a space, told in a fixed order.
+ * Listeners: who is told what changed in a space.
  *
- *     begin                              all, ascending priority
- *     region_del    descending address   what was there and is no more; descending priority
- *     region_add    ascending address    what is new; ascending priority
- *       log_start                        right after, if it is logged
- *     log_start     ascending address    what stayed and is logged now
- *     log_stop      ascending address    what stayed and is logged no more; descending priority
- *     commit                             all, ascending priority
+ *     begin                  all, ascending priority
+ *     each change, in the order of changes.c
+ *       region_add, log_start     all, ascending priority
+ *       region_del, log_stop      all, descending priority
+ *     commit                 all, ascending priority
  *
- * A section is the same before and after if its range, region, offset and readonly are; any other
- * change is a deletion of exactly what was added and an addition. While telling, the thread that
- * commits may not change topology: kas_lock refuses it (-EBUSY), since the tree and the views that
- * are being told about must agree.
+ * While telling, the thread that commits may not change topology: kas_lock refuses it (-EBUSY),
+ * since the tree and the views that are being told about must agree.
  *
- * Cost: one pass over both views for each of deletions and additions.
  * Read kas_listeners_tell first.
  */
 #include "listener.h"
@@ -24,157 +19,93 @@
 
 typedef void (*section_fn)(void *data, const struct kvmas_section *section);
 
-/* Which callback, by its place in the config. */
-#define CALLBACK(name) offsetof(struct kvmas_listener_config, name)
-
-static section_fn section_callback(const struct kvmas_listener *listener, size_t callback)
-{
-	const char *config = (const char *)&listener->config;
-
-	return *(const section_fn *)(const void *)(config + callback);
-}
-
-/* Whom to tell: all listeners of a space, or one of them alone (a replay). */
-struct audience {
-	struct kvmas_space *space;
-	struct kvmas_listener *only;
+/* How each kind of change is told: which callback, by its place in the config, in which order. */
+static const struct {
+	size_t callback;
+	bool descending;
+} tellings[] = {
+	[KVMAS_CHANGE_DEL] = {offsetof(struct kvmas_listener_config, region_del), true},
+	[KVMAS_CHANGE_ADD] = {offsetof(struct kvmas_listener_config, region_add), false},
+	[KVMAS_CHANGE_LOG_START] = {offsetof(struct kvmas_listener_config, log_start), false},
+	[KVMAS_CHANGE_LOG_STOP] = {offsetof(struct kvmas_listener_config, log_stop), true},
 };
 
-/* In the order of priorities, or against it. */
-static void tell_section(const struct audience *audience, size_t callback, bool reverse,
-			 const struct kvmas_section *section)
+/* A kvmas_change_fn; data is the listener. */
+static int tell_one(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
+		    const struct kvmas_section *section)
 {
-	struct listener_list *list = &audience->space->listeners;
-	struct kvmas_listener *listener =
-		reverse ? TAILQ_LAST(list, listener_list) : TAILQ_FIRST(list);
+	const struct kvmas_listener *listener = data;
+	const char *config = (const char *)&listener->config;
+	section_fn call = *(const section_fn *)(const void *)(config + tellings[kind].callback);
 
-	while (listener) {
-		section_fn call = section_callback(listener, callback);
-
-		if (call && (!audience->only || audience->only == listener))
-			call(listener->config.data, section);
-		listener = reverse ? TAILQ_PREV(listener, listener_list, of_space)
-				   : TAILQ_NEXT(listener, of_space);
-	}
+	(void)space;
+	if (call)
+		call(listener->config.data, section);
+	return 0;
 }
 
-static void tell_bounds(const struct audience *audience, bool begin)
+/* A kvmas_change_fn: all listeners of the space, in the order of priorities or against it. */
+static int tell_all(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
+		    const struct kvmas_section *section)
 {
 	struct kvmas_listener *listener;
 
-	TAILQ_FOREACH(listener, &audience->space->listeners, of_space) {
-		void (*call)(void *) = begin ? listener->config.begin : listener->config.commit;
-
-		if (call && (!audience->only || audience->only == listener))
-			call(listener->config.data);
+	(void)data;
+	if (tellings[kind].descending) {
+		TAILQ_FOREACH_REVERSE(listener, &space->listeners, listener_list, of_space)
+			tell_one(listener, space, kind, section);
+	} else {
+		TAILQ_FOREACH(listener, &space->listeners, of_space)
+			tell_one(listener, space, kind, section);
 	}
+	return 0;
 }
 
-/* The range of *view* that is the same as *range*; NULL if there is none. */
-static const struct flat_range *same_range(const struct kvmas_view *view,
-					   const struct flat_range *range)
+static void tell_begin(const struct kvmas_listener *listener)
 {
-	size_t index = kas_view_find(view, range->range.first);
-
-	if (index == view->count || !kas_flat_range_equal(&view->ranges[index], range))
-		return NULL;
-	return &view->ranges[index];
+	if (listener->config.begin)
+		listener->config.begin(listener->config.data);
 }
 
-static void fill_section(struct kvmas_section *section, const struct audience *audience,
-			 const struct looks *looks, const struct flat_range *range)
+static void tell_commit(const struct kvmas_listener *listener)
 {
-	kas_section_fill(section, range);
-	section->logged = kas_logging_wanted(looks->logging, audience->space, range);
-	section->was_logged = section->logged;
+	if (listener->config.commit)
+		listener->config.commit(listener->config.data);
 }
 
-static void tell_deletions(const struct audience *audience, const struct looks *before,
-			   const struct looks *after)
+static void tell_space(struct kvmas_space *space, const struct kvmas_changes *changes)
 {
-	for (size_t i = before->view->count; i-- > 0;) {
-		const struct flat_range *range = &before->view->ranges[i];
-		struct kvmas_section section;
+	struct kvmas_listener *listener;
 
-		if (same_range(after->view, range))
-			continue;
-		fill_section(&section, audience, before, range);
-		tell_section(audience, CALLBACK(region_del), true, &section);
+	TAILQ_FOREACH(listener, &space->listeners, of_space)
+		tell_begin(listener);
+	kas_changes_walk(changes, tell_all, NULL);
+	TAILQ_FOREACH(listener, &space->listeners, of_space)
+		tell_commit(listener);
+}
+
+void kas_listeners_tell(struct kvmas *kvmas, const struct log_table *logging_before)
+{
+	struct kvmas_space *space;
+
+	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+		struct kvmas_changes changes = kas_changes_made(space, logging_before);
+
+		if (!TAILQ_EMPTY(&space->listeners) && kas_changes_any(&changes))
+			tell_space(space, &changes);
 	}
-}
-
-static void tell_additions(const struct audience *audience, const struct looks *before,
-			   const struct looks *after)
-{
-	for (size_t i = 0; i < after->view->count; i++) {
-		const struct flat_range *range = &after->view->ranges[i];
-		bool stayed = same_range(before->view, range);
-		struct kvmas_section section;
-		bool was_logged;
-
-		was_logged = stayed && kas_logging_wanted(before->logging, audience->space, range);
-		fill_section(&section, audience, after, range);
-		section.was_logged = was_logged;
-		if (!stayed)
-			tell_section(audience, CALLBACK(region_add), false, &section);
-		if (section.logged && !was_logged)
-			tell_section(audience, CALLBACK(log_start), false, &section);
-		else if (!section.logged && was_logged)
-			tell_section(audience, CALLBACK(log_stop), true, &section);
-	}
-}
-
-static bool logging_differs(const struct kvmas_space *space, const struct looks *before,
-			    const struct looks *after)
-{
-	if (before->logging == after->logging)
-		return false;
-	for (size_t i = 0; i < after->view->count; i++) {
-		const struct flat_range *range = &after->view->ranges[i];
-
-		if (kas_logging_wanted(before->logging, space, range) !=
-		    kas_logging_wanted(after->logging, space, range))
-			return true;
-	}
-	return false;
-}
-
-static void tell(const struct audience *audience, const struct looks *before,
-		 const struct looks *after)
-{
-	struct kvmas *kvmas = audience->space->object.kvmas;
-	bool calling = kvmas->txn.calling; /* already, in a commit */
-
-	kvmas->txn.calling = true;
-	tell_bounds(audience, true);
-	tell_deletions(audience, before, after);
-	tell_additions(audience, before, after);
-	tell_bounds(audience, false);
-	kvmas->txn.calling = calling;
-}
-
-void kas_listeners_tell(struct kvmas_space *space, struct looks before, struct looks after)
-{
-	struct audience everybody = {.space = space};
-
-	if (before.view == after.view && !logging_differs(space, &before, &after))
-		return;
-	tell(&everybody, &before, &after);
 }
 
 /* Tell one listener the whole view, as if it had just come, or gone. */
 static void replay(struct kvmas_listener *listener, bool added)
 {
-	struct kvmas_view nothing = {.count = 0};
-	struct looks without = {.view = &nothing};
-	struct looks with = {.view = listener->space->view,
-			     .logging = listener->space->object.kvmas->logging};
-	struct audience audience = {.space = listener->space, .only = listener};
+	struct kvmas *kvmas = listener->space->object.kvmas;
 
-	if (added)
-		tell(&audience, &without, &with);
-	else
-		tell(&audience, &with, &without);
+	kvmas->txn.calling = true;
+	tell_begin(listener);
+	kas_changes_replay(listener->space, added, tell_one, listener);
+	tell_commit(listener);
+	kvmas->txn.calling = false;
 }
 
 void kas_listener_link(struct kvmas_listener *listener)

@@ -126,7 +126,7 @@ static int prepare_ties(struct kvmas *kvmas)
 	return 0;
 }
 
-/* Publish each space that changed and tell its listeners, then free what was before. */
+/* Publish each space that changed, tell the listeners, then free what was before. */
 static void publish(struct kvmas *kvmas)
 {
 	struct log_table *logging_before = kas_logging_publish(kvmas);
@@ -134,19 +134,12 @@ static void publish(struct kvmas *kvmas)
 	struct tie *tie;
 
 	TAILQ_FOREACH(space, &kvmas->spaces, all)
-		space->told_view = space->next_view ? kas_space_publish(space) : space->view;
+		kas_space_publish(space);
 	TAILQ_FOREACH(tie, &kvmas->ties, all)
 		tie->finish(tie);
-	TAILQ_FOREACH(space, &kvmas->spaces, all) {
-		struct looks before = {space->told_view, logging_before};
-		struct looks after = {space->view, kvmas->logging};
-
-		if (!kas_object_is_dead(&space->object))
-			kas_listeners_tell(space, before, after);
-		if (space->told_view != space->view)
-			kas_view_unref(space->told_view);
-		space->told_view = NULL;
-	}
+	kas_listeners_tell(kvmas, logging_before);
+	TAILQ_FOREACH(space, &kvmas->spaces, all)
+		kas_space_forget_old(space);
 	if (logging_before != kvmas->logging)
 		kas_log_table_free(kvmas, logging_before);
 }
