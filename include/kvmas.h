@@ -60,6 +60,7 @@ struct kvmas_region;
 struct kvmas_space;
 struct kvmas_view;
 struct kvmas_reader;
+struct kvmas_changes;
 struct kvmas_listener;
 struct kvmas_client;
 struct kvmas_kvm;
@@ -148,8 +149,9 @@ int kvmas_dump(struct kvmas *kvmas, FILE *stream);
  * Transactions: the only way topology changes. A mutator called outside begin ... commit is a
  * transaction by itself, so that its own return value may be that of a commit.
  *
- * Commit renders, checks, moves KVM's slots, publishes the new views, then tells listeners: one
- * commit for all spaces, all or nothing. Readers see the tree's last committed state only.
+ * Commit renders, asks listeners, checks, moves KVM's slots, publishes the new views, then tells
+ * listeners: one commit for all spaces, all or nothing. Readers see the tree's last committed state
+ * only.
  * ------------------------------------------------------------------------------------------ */
 
 /**
@@ -165,10 +167,11 @@ int kvmas_begin(struct kvmas *kvmas);
  * returns, the level has ended, and on failure all is as it was before the outermost begin.
  *
  * @return 0; -ECANCELED if an inner level was aborted; -ENOMEM; -E2BIG past a cap of the
- *         kvmas_config; -ENOSPC when KVM's slots do not suffice; what KVM refused an operation
- *         with; -ENOTRECOVERABLE if KVM refused the undoing as well: the slots then differ from
- *         the views, and every later commit tries again to bring them in step; -EINVAL without
- *         begin; -EBUSY in a listener callback, where the level has not ended.
+ *         kvmas_config; what a listener's prepare refused with; -ENOSPC when KVM's slots do not
+ *         suffice; what KVM refused an operation with; -ENOTRECOVERABLE if KVM refused the
+ *         undoing as well: the slots then differ from the views, and every later commit tries
+ *         again to bring them in step; -EINVAL without begin; -EBUSY in a listener callback,
+ *         where the level has not ended.
  * Since: 0.1
  */
 int kvmas_commit(struct kvmas *kvmas);
@@ -537,17 +540,26 @@ int kvmas_view_find(const struct kvmas_view *view, uint64_t gpa, struct kvmas_se
 int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section);
 
 /* ------------------------------------------------------------------------------------------
- * Listeners: a set of callbacks attached to one space.
+ * Listeners: a set of callbacks attached to one space. All are called on the committing thread,
+ * under the transaction lock. A commit calls only listeners of spaces that change: that show other
+ * sections afterwards, or log others.
  *
- * Called on the committing thread, under the transaction lock, after the new view is published:
- * begin; region_del by descending address; then, by ascending address, region_add, log_start,
- * log_stop; commit. log_start follows the region_add of a section that is logged from the start.
- * A section that changes in any way is deleted, exactly as it was added, and added anew; one
- * whose `logged` alone changes is not. Only listeners of spaces that changed are called.
- * Listeners of one space are called by ascending priority, for region_del and log_stop by
+ * Asked: before anything of KVM's is touched, prepare, space by space in the order of their making.
+ * It may reserve what the callbacks below will need, and may refuse: its negative errno is what the
+ * commit returns. Who agreed gets exactly one of commit and cancel: if a later listener or KVM
+ * refuses, all who agreed are cancelled, in the reverse order, and nobody is told anything.
+ *
+ * Told: after the new views of all spaces are published, again space by space: begin; region_del
+ * by descending address; then, by ascending address, region_add, log_start, log_stop; commit.
+ * log_start follows the region_add of a section that is logged from the start. A section that
+ * changes in any way is deleted, exactly as it was added, and added anew; one whose `logged` alone
+ * changes is not. These callbacks cannot fail.
+ *
+ * Listeners of one space are called by ascending priority; for region_del, log_stop and cancel by
  * descending priority; among equals, in the order of attaching, or its reverse.
- * Sections live for the call. Callbacks cannot fail, may look at views and objects, and may not
- * change topology (-EBUSY).
+ *
+ * Sections live for the call. Callbacks may look at views and objects, and may not change topology
+ * (-EBUSY).
  * ------------------------------------------------------------------------------------------ */
 
 /** What becomes of a section. Since: 0.1 */
@@ -580,7 +592,24 @@ struct kvmas_listener_config {
 	 * by kvmas_space_sync on its thread, under the transaction lock. 0, or a negative errno. */
 	int (*log_sync)(void *data, uint64_t gpa, uint64_t last);
 	void (*commit)(void *data);
+	/* Asked before a commit: 0 (or a positive value) to agree, or a negative errno to refuse it.
+	 * A listener without it agrees to everything. *changes* lives for the call. The published
+	 * view is still the old one. */
+	int (*prepare)(void *data, const struct kvmas_changes *changes);
+	/* What prepare agreed to does not happen. Not called if there is no prepare. */
+	void (*cancel)(void *data);
 };
+
+/**
+ * Call fn for each change that a prepare is asked about, in the very order in which the callbacks
+ * will be called if the commit succeeds. Called inside that prepare only, as often as it likes.
+ *
+ * @fn: stops the walk with a value other than 0.
+ * @return 0 or what fn returned; -EIO. Cost: what changes; and the whole view if what is logged
+ *         changes, in any space.
+ * Since: 0.1
+ */
+int kvmas_changes_for_each(const struct kvmas_changes *changes, kvmas_change_fn *fn, void *data);
 
 /**
  * Attach a listener: it is told the whole view as additions.

@@ -19,6 +19,8 @@
  */
 #include "changes.h"
 
+#include <errno.h>
+
 /* A walk that goes on. */
 struct walk {
 	struct kvmas_space *space;
@@ -99,6 +101,13 @@ int kas_changes_walk(const struct kvmas_changes *changes, kvmas_change_fn *fn, v
 	for (size_t i = 0; !result && i < ranges->nadds; i++)
 		result = walk_add(&walk, changes->logging_after, &ranges->adds[i]);
 	return result;
+}
+
+int kvmas_changes_for_each(const struct kvmas_changes *changes, kvmas_change_fn *fn, void *data)
+{
+	if (!kas_alive(changes->space->object.kvmas))
+		return -EIO;
+	return kas_changes_walk(changes, fn, data);
 }
 
 static int stop_at_first(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,

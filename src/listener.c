@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listeners: who is told what changed in a space.
+ * Listeners: who is asked what is to change in a space, and told what changed.
  *
- *     begin                  all, ascending priority
- *     each change, in the order of changes.c
- *       region_add, log_start     all, ascending priority
- *       region_del, log_stop      all, descending priority
- *     commit                 all, ascending priority
+ *     prepare                of all spaces that change, ascending priority; may refuse
+ *       ... KVM's slots move, the views are published; or
+ *       cancel               those who agreed, in the reverse order; nothing else is told
+ *     for each space
+ *       begin                     all, ascending priority
+ *       each change, in the order of changes.c
+ *         region_add, log_start   all, ascending priority
+ *         region_del, log_stop    all, descending priority
+ *       commit                    all, ascending priority
  *
  * While telling, the thread that commits may not change topology: kas_lock refuses it (-EBUSY),
  * since the tree and the views that are being told about must agree.
@@ -67,10 +71,63 @@ static void tell_begin(const struct kvmas_listener *listener)
 		listener->config.begin(listener->config.data);
 }
 
-static void tell_commit(const struct kvmas_listener *listener)
+static void tell_commit(struct kvmas_listener *listener)
 {
+	listener->agreed = false;
 	if (listener->config.commit)
 		listener->config.commit(listener->config.data);
+}
+
+static int ask(struct kvmas_listener *listener, const struct kvmas_changes *changes)
+{
+	int result;
+
+	if (!listener->config.prepare)
+		return 0;
+	result = listener->config.prepare(listener->config.data, changes);
+	listener->agreed = result >= 0;
+	return result < 0 ? result : 0;
+}
+
+static int ask_space(struct kvmas_space *space, const struct kvmas_changes *changes)
+{
+	struct kvmas_listener *listener;
+
+	TAILQ_FOREACH(listener, &space->listeners, of_space) {
+		int err = ask(listener, changes);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int kas_listeners_prepare(struct kvmas *kvmas)
+{
+	struct kvmas_space *space;
+	int err = 0;
+
+	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+		struct kvmas_changes changes = kas_changes_ahead(space);
+
+		if (!err && !TAILQ_EMPTY(&space->listeners) && kas_changes_any(&changes))
+			err = ask_space(space, &changes);
+	}
+	return err;
+}
+
+void kas_listeners_cancel(struct kvmas *kvmas)
+{
+	struct kvmas_listener *listener;
+	struct kvmas_space *space;
+
+	TAILQ_FOREACH_REVERSE(space, &kvmas->spaces, space_list, all) {
+		TAILQ_FOREACH_REVERSE(listener, &space->listeners, listener_list, of_space) {
+			if (listener->agreed && listener->config.cancel)
+				listener->config.cancel(listener->config.data);
+			listener->agreed = false;
+		}
+	}
 }
 
 static void tell_space(struct kvmas_space *space, const struct kvmas_changes *changes)

@@ -58,7 +58,7 @@ struct kvmas {
 	} txn;
 	struct log_table *logging; /* what clients want logged: published, with the views */
 	atomic_bool logging_stale; /* a client has gone whose wishes are still in the table */
-	TAILQ_HEAD(, kvmas_space) spaces;
+	TAILQ_HEAD(space_list, kvmas_space) spaces;
 	TAILQ_HEAD(tie_list, tie) ties;
 };
 

@@ -7,11 +7,13 @@
  *
  *     begin ... edits ... commit
  *                           render     each space's next view, beside its view        may fail
+ *                           ask        listeners of the spaces that change            may refuse
  *                           prepare    each tie follows: KVM's slots move             may fail
  *                           publish    views and logging become the new ones
  *                           tell       listeners of the spaces that changed
  *                           release    undos, old views; reclaim the dead
- *     on failure: ties cancelled in reverse order, next views dropped, undos restored, newest first
+ *     on failure: ties, then listeners, cancelled in reverse order; next views dropped; undos
+ *     restored, newest first
  *
  * Levels nest on one thread. An inner abort cannot undo its part alone, since edits outside may
  * build on it: it dooms the whole, which the outermost commit undoes.
@@ -153,8 +155,11 @@ static int commit_outermost(struct kvmas *kvmas)
 	if (!err && kvmas->txn.touched)
 		err = render_spaces(kvmas);
 	if (!err)
+		err = kas_listeners_prepare(kvmas);
+	if (!err)
 		err = prepare_ties(kvmas);
 	if (err) {
+		kas_listeners_cancel(kvmas);
 		drop_next_views(kvmas);
 		undo_all(kvmas);
 		return err;
