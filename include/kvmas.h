@@ -15,7 +15,7 @@
  *   object's transaction lock; what vCPU and I/O threads call (readers, views, exits, dirty
  *   bitmaps) does not. doc/threads.md has the contract.
  * - From inside a listener callback only the functions that say so may be called; what would
- *   change the topology returns -EBUSY there. Device callbacks (struct kvmas_ops) may call
+ *   change the topology returns -EBUSY there. (Listeners may be added and deleted.) Device callbacks (struct kvmas_ops) may call
  *   everything.
  * - In a forked child every function that can return an errno returns -EIO, and the others do
  *   nothing (KVM itself refuses a VM's ioctls from another process, virt/kvm/kvm_main.c).
@@ -560,6 +560,14 @@ int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section
  *
  * Sections live for the call. Callbacks may look at views and objects, and may not change topology
  * (-EBUSY).
+ *
+ * But they may add and delete listeners, of any space, also themselves; so may a tie's trace hook.
+ * All calls of one commit, kvmas_space_sync, kvmas_listener_add or _del are a round; what is added
+ * or deleted while it goes on is so at its end, one after the other, before the function that began
+ * the round returns. Who was added is then told the view as it is by then, after a commit that
+ * failed the old one. Who was deleted hears the round to its end, then the view as deletions, and
+ * nothing more. Who was added and deleted in one round is never called. Replays belong to the
+ * round: what is added and deleted in them has its turn too, until nothing is left.
  * ------------------------------------------------------------------------------------------ */
 
 /** What becomes of a section. Since: 0.1 */
@@ -612,19 +620,23 @@ struct kvmas_listener_config {
 int kvmas_changes_for_each(const struct kvmas_changes *changes, kvmas_change_fn *fn, void *data);
 
 /**
- * Attach a listener: it is told the whole view as additions.
+ * Attach a listener: it is told the whole view as additions, at once, or from inside a callback at
+ * the end of the round. It holds its space.
  *
- * @return 0; -ENOMEM; -EBUSY inside a transaction or a listener callback; -EIO.
+ * @ret: written before the listener is called.
+ * @return 0; -ENOMEM; -EINVAL without a config; -EBUSY inside a transaction, unless in a callback;
+ *         -EIO.
  * Since: 0.1
  */
 int kvmas_listener_add(struct kvmas_space *space, const struct kvmas_listener_config *config,
 		       struct kvmas_listener **ret);
 
 /**
- * Detach a listener: it is told the whole view as deletions, then never called again; *listener*
- * is gone.
+ * Detach a listener: it is told the whole view as deletions, at once, or from inside a callback at
+ * the end of the round; then *listener* is gone.
  *
- * @return 0; -EBUSY inside a transaction or a listener callback; -EIO.
+ * @return 0; -EALREADY if it was deleted earlier in this round; -EBUSY inside a transaction, unless
+ *         in a callback; -EIO.
  * Since: 0.1
  */
 int kvmas_listener_del(struct kvmas_listener *listener);

