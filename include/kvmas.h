@@ -570,22 +570,6 @@ int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section
  * round: what is added and deleted in them has its turn too, until nothing is left.
  * ------------------------------------------------------------------------------------------ */
 
-/** What becomes of a section. Since: 0.1 */
-enum kvmas_change_kind {
-	KVMAS_CHANGE_DEL,
-	KVMAS_CHANGE_ADD,
-	KVMAS_CHANGE_LOG_START,
-	KVMAS_CHANGE_LOG_STOP,
-};
-
-/**
- * Takes one change of a space: the section as region_del, region_add, log_start or log_stop are
- * given it. All pointers are borrowed for the call. A result other than 0 stops the walk.
- * Since: 0.1
- */
-typedef int kvmas_change_fn(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
-			    const struct kvmas_section *section);
-
 /** A listener's callbacks; any may be NULL. Since: 0.1 */
 struct kvmas_listener_config {
 	size_t struct_size;
@@ -601,23 +585,12 @@ struct kvmas_listener_config {
 	int (*log_sync)(void *data, uint64_t gpa, uint64_t last);
 	void (*commit)(void *data);
 	/* Asked before a commit: 0 (or a positive value) to agree, or a negative errno to refuse it.
-	 * A listener without it agrees to everything. *changes* lives for the call. The published
-	 * view is still the old one. */
+	 * A listener without it agrees to everything. *changes*, which kvmas_changes_for_each reads,
+	 * lives for the call. The published view is still the old one. */
 	int (*prepare)(void *data, const struct kvmas_changes *changes);
 	/* What prepare agreed to does not happen. Not called if there is no prepare. */
 	void (*cancel)(void *data);
 };
-
-/**
- * Call fn for each change that a prepare is asked about, in the very order in which the callbacks
- * will be called if the commit succeeds. Called inside that prepare only, as often as it likes.
- *
- * @fn: stops the walk with a value other than 0.
- * @return 0 or what fn returned; -EIO. Cost: what changes; and the whole view if what is logged
- *         changes, in any space.
- * Since: 0.1
- */
-int kvmas_changes_for_each(const struct kvmas_changes *changes, kvmas_change_fn *fn, void *data);
 
 /**
  * Attach a listener: it is told the whole view as additions, at once, or from inside a callback at
@@ -640,6 +613,53 @@ int kvmas_listener_add(struct kvmas_space *space, const struct kvmas_listener_co
  * Since: 0.1
  */
 int kvmas_listener_del(struct kvmas_listener *listener);
+
+/* ------------------------------------------------------------------------------------------
+ * Changes: what a commit is about to change, in the very order in which listeners will be told: for
+ * a listener that is asked, and for whoever wants to know beforehand. Spaces are in the order of
+ * their making; the order within one is that of the listeners' callbacks.
+ * ------------------------------------------------------------------------------------------ */
+
+/** What becomes of a section. Since: 0.1 */
+enum kvmas_change_kind {
+	KVMAS_CHANGE_DEL,
+	KVMAS_CHANGE_ADD,
+	KVMAS_CHANGE_LOG_START,
+	KVMAS_CHANGE_LOG_STOP,
+};
+
+/**
+ * Takes one change of a space: the section as region_del, region_add, log_start or log_stop are
+ * given it. All pointers are borrowed for the call. A result other than 0 stops the walk.
+ * Since: 0.1
+ */
+typedef int kvmas_change_fn(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
+			    const struct kvmas_section *section);
+
+/**
+ * Call fn for each change that a prepare is asked about, in its space. Called inside that prepare
+ * only, as often as it likes.
+ *
+ * @fn: stops the walk with a value other than 0.
+ * @return 0 or what fn returned; -EIO. Cost: what changes; the whole view if what is logged changes,
+ *         in whatever space.
+ * Since: 0.1
+ */
+int kvmas_changes_for_each(const struct kvmas_changes *changes, kvmas_change_fn *fn, void *data);
+
+/**
+ * Tell what kvmas_commit of the open transaction would change if it were called now: in all spaces,
+ * by the whole transaction so far, also from an inner level. No listener is called, KVM is not
+ * asked, and nothing is published: the transaction goes on as if nothing had happened. Outside of a
+ * transaction nothing would change.
+ *
+ * @fn: runs under the transaction lock; may look at views, which are the old ones; what would change
+ *      topology, listeners included, returns -EBUSY there. NULL: only the result is wanted.
+ * @return 0; what fn returned, if not 0; -ECANCELED if an inner level was aborted; -ENOMEM; -E2BIG;
+ *         -EBUSY in a listener callback; -EIO. Cost: that of a commit's rendering.
+ * Since: 0.1
+ */
+int kvmas_dry_run(struct kvmas *kvmas, kvmas_change_fn *fn, void *data);
 
 /* ------------------------------------------------------------------------------------------
  * Clients: consumers of dirtiness (display, migration, snapshot ...). Each has a bitmap of its

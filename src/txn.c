@@ -15,6 +15,9 @@
  *     on failure: ties, then listeners, cancelled in reverse order; next views dropped; undos
  *     restored, newest first
  *
+ * A dry run renders, walks what would change, and drops the next views: the tree, the undos and
+ * `touched` stay as they are.
+ *
  * Levels nest on one thread. An inner abort cannot undo its part alone, since edits outside may
  * build on it: it dooms the whole, which the outermost commit undoes.
  *
@@ -146,14 +149,19 @@ static void publish(struct kvmas *kvmas)
 		kas_log_table_free(kvmas, logging_before);
 }
 
+/* Up to what is ahead: the next views and logging are ready. */
+static int make_ready(struct kvmas *kvmas)
+{
+	kas_logging_forget_gone(kvmas);
+	if (kvmas->txn.doomed)
+		return -ECANCELED;
+	return kvmas->txn.touched ? render_spaces(kvmas) : 0;
+}
+
 static int commit_outermost(struct kvmas *kvmas)
 {
-	int err;
+	int err = make_ready(kvmas);
 
-	kas_logging_forget_gone(kvmas);
-	err = kvmas->txn.doomed ? -ECANCELED : 0;
-	if (!err && kvmas->txn.touched)
-		err = render_spaces(kvmas);
 	if (!err)
 		err = kas_listeners_prepare(kvmas);
 	if (!err)
@@ -234,4 +242,37 @@ int kas_txn_end(struct kvmas *kvmas, int err)
 	int result = kvmas_commit(kvmas);
 
 	return err ? err : result;
+}
+
+static int walk_ahead(struct kvmas *kvmas, kvmas_change_fn *fn, void *data)
+{
+	struct kvmas_space *space;
+	int result = 0;
+
+	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+		struct kvmas_changes changes = kas_changes_ahead(space);
+
+		if (!result && !kas_object_is_dead(&space->object))
+			result = kas_changes_walk(&changes, fn, data);
+	}
+	return result;
+}
+
+int kvmas_dry_run(struct kvmas *kvmas, kvmas_change_fn *fn, void *data)
+{
+	int result = kas_lock(kvmas);
+
+	if (result)
+		return result;
+	/* What is not in a transaction may still have something to render (I2): not of the caller's. */
+	if (kvmas->txn.depth) {
+		kvmas->txn.calling = true;
+		result = make_ready(kvmas);
+		if (!result && fn)
+			result = walk_ahead(kvmas, fn, data);
+		drop_next_views(kvmas);
+		kvmas->txn.calling = false;
+	}
+	kas_unlock(kvmas);
+	return result;
 }
