@@ -186,6 +186,9 @@ int kvmas_abort(struct kvmas *kvmas);
  * RAM blocks: host memory behind RAM and ROM regions. A block may serve several kvmas objects
  * and any number of regions; its pages' dirtiness is kept here, by page of the block, whatever
  * slot or space a write came through.
+ *
+ * A block may change its size, up to a maximum that is mapped from the start, so that its hva
+ * stays.
  * ------------------------------------------------------------------------------------------ */
 
 /** Where a RAM block's memory comes from. Since: 0.1 */
@@ -201,7 +204,8 @@ enum kvmas_ram_flags {
 	KVMAS_RAM_HUGETLB =
 		1u << 0,         /* reserved huge pages of the default size, whole; ANON, MEMFD */
 	KVMAS_RAM_THP = 1u << 1, /* ask for transparent huge pages */
-	KVMAS_RAM_PREFAULT = 1u << 2, /* have every page present before kvmas_ram_new returns */
+	KVMAS_RAM_PREFAULT = 1u << 2, /* have every page present before kvmas_ram_new returns, and
+					 before kvmas_ram_resize does */
 	KVMAS_RAM_DUMP = 1u << 3,     /* keep it in core dumps */
 	KVMAS_RAM_FORK = 1u << 4,     /* keep it in forked children */
 	KVMAS_RAM_PRIVATE = 1u << 5,  /* FILE: copy on write, the file never changes */
@@ -223,17 +227,22 @@ struct kvmas_ram_config {
 	 * would change topology returns -EBUSY. NULL: none. */
 	void (*destroy)(void *data);
 	void *destroy_data;
+	/* The size up to which it may grow, rounded up likewise; 0: size. All of it is mapped, but
+	 * takes no memory until it is used. With HUGETLB, and for a READONLY file that ends before:
+	 * size only. A memfd has this size from the start, CALLER's memory too. */
+	uint64_t max_size;
 };
 
 /**
  * Make a RAM block.
  *
  * @kvmas: whose allocation and log hooks it uses.
- * @return 0; -EINVAL for size 0 or too large to map, a missing name, an unaligned hva or
- *         fd_offset, a regular file that ends before, a size that is not whole huge pages with
- *         HUGETLB, flags that do not fit the source; -ENOMEM; what mmap(2), memfd_create(2),
- * fcntl(2), fstat(2) or madvise(2) said (PREFAULT needs Linux 5.14, else -EINVAL). Cost: with
- * PREFAULT, every page is touched. Since: 0.1
+ * @return 0; -EINVAL for size 0 or too large to map, a max_size below size or one that cannot be,
+ *         a missing name, an unaligned hva or fd_offset, a regular file that ends before size, a
+ *         size that is not whole huge pages with HUGETLB, flags that do not fit the source;
+ *         -ENOMEM; what mmap(2), memfd_create(2), fcntl(2), fstat(2) or madvise(2) said (PREFAULT
+ *         needs Linux 5.14, else -EINVAL).
+ * Cost: with PREFAULT, every page is touched. Since: 0.1
  */
 int kvmas_ram_new(struct kvmas *kvmas, const struct kvmas_ram_config *config,
 		  struct kvmas_ram **ret);
@@ -247,8 +256,12 @@ void kvmas_ram_unref(struct kvmas_ram *ram);
 /** The block's first byte in this process, mapped until the last unref. Since: 0.1 */
 void *kvmas_ram_get_hva(const struct kvmas_ram *ram);
 
-/** The block's size in bytes, a multiple of the host's page size. Since: 0.1 */
+/** The block's size in bytes, a multiple of the host's page size: as it is in a transaction that is
+ *  open. Since: 0.1 */
 uint64_t kvmas_ram_get_size(const struct kvmas_ram *ram);
+
+/** The size up to which it may grow, a multiple of the host's page size. Since: 0.1 */
+uint64_t kvmas_ram_get_max_size(const struct kvmas_ram *ram);
 
 /** The block's name. Since: 0.1 */
 const char *kvmas_ram_get_name(const struct kvmas_ram *ram);
@@ -260,11 +273,31 @@ int kvmas_ram_get_fd(const struct kvmas_ram *ram);
  * Mark pages dirty for every client: for writers outside the library and KVM (vhost, VFIO, the
  * VMM's own stores through hva). Writes through the library mark by themselves.
  *
- * @offset, @size: bytes of the block; any alignment, every page touched is marked.
- * @return 0; -EINVAL past the end of the block.
+ * @offset, @size: bytes of the block; any alignment, every page touched is marked. Up to its
+ *                 maximal size: writers may come late to what a shrink has taken away.
+ * @return 0; -EINVAL past that.
  * Since: 0.1
  */
 int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
+
+/**
+ * Grow or shrink a block: part of the open transaction of the kvmas that it was made from, or one
+ * by itself. Its hva stays. No region follows: to shrink, first shrink those that show its end
+ * (kvmas_region_set_size); to grow, grow the block first; both orders may stand in one transaction.
+ *
+ * What a commit has added is dirty for every client; it reads as zero, or as the file. What one has
+ * taken away goes back to the host: a shared file keeps a hole there. It
+ * stays mapped, and reads as zero for those who still hold an old view; CALLER's stays as it is, and
+ * so does a READONLY file's.
+ *
+ * @size: bytes, rounded up to the host's page size. A regular file must hold them.
+ * @return 0; -EINVAL for size 0, past the maximal size or the file's end; -EBUSY while there is a
+ *         region, in the tree or not, or held by an old view only, that shows more than this, or
+ *         one of another kvmas; -ENOMEM; what fstat(2) or, with PREFAULT, madvise(2) said; what
+ *         kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_ram_resize(struct kvmas_ram *ram, uint64_t size);
 
 /* ------------------------------------------------------------------------------------------
  * Regions: the nodes of the tree. A region has at most one container; aliases show it in
@@ -340,8 +373,9 @@ struct kvmas_region_config {
  * state, in no container.
  *
  * @return 0; -EINVAL for size 0, a missing name, a member that the kind needs and lacks or has
- *         and cannot use, an unaligned ram_offset, a RAM window past the end of its block, RAM on
- *         a READONLY block;
+ *         and cannot use, an unaligned ram_offset, a RAM window past the end of its block (while a
+ *         resize is not committed: past its old end or its new one, since an abort does not undo
+ *         the making of a region), RAM on a READONLY block;
  *         -EXDEV for a target of another kvmas; -ENOMEM; -EIO.
  * Since: 0.1
  */
@@ -583,8 +617,8 @@ int kvmas_listener_del(struct kvmas_listener *listener);
 
 /* ------------------------------------------------------------------------------------------
  * Clients: consumers of dirtiness (display, migration, snapshot ...). Each has a bitmap of its
- * own on every RAM block, one bit per host page of the block. All slots of all spaces that show
- * a page feed the same bit.
+ * own on every RAM block, one bit per host page of the block, up to its maximal size. All slots of
+ * all spaces that show a page feed the same bit.
  *
  * To copy memory without losing a page: log_start; then again and again kvmas_space_sync for each
  * space, take, and only then read the pages taken.
@@ -631,7 +665,7 @@ int kvmas_client_log_stop(struct kvmas_client *client, struct kvmas_region *regi
  *
  * @first_page, @npages: host pages of the block; first_page a multiple of 64.
  * @bitmap: (npages + 63) / 64 words, written: bit i of word w is page first_page + 64 w + i.
- * @return the number of dirty pages; -EINVAL past the end of the block or unaligned; -ENOENT if
+ * @return the number of dirty pages; -EINVAL past the maximal size or unaligned; -ENOENT if
  *         the client has no bitmap on this block: its kvmas never had a region on it; -EIO.
  * Since: 0.1
  */

@@ -45,10 +45,7 @@ static const unsigned initial_attrs[] = {
 
 static int check_ram(const struct kvmas_region_config *config)
 {
-	uint64_t size = kvmas_ram_get_size(config->ram);
-
-	if (config->ram_offset & (kas_page_size() - 1) || config->ram_offset > size ||
-	    kas_size_to_last(config->size) >= size - config->ram_offset)
+	if (config->ram_offset & (kas_page_size() - 1))
 		return -EINVAL;
 	if (config->kind == KVMAS_REGION_RAM && !config->ram->writable)
 		return -EINVAL;
@@ -89,22 +86,28 @@ static void region_end(struct object *object)
 	if (region->destroy)
 		region->destroy(region->opaque);
 	kvmas_region_unref(region->state.target);
+	if (region->ram)
+		kas_ram_leave(region->ram, &region->ram_user);
 	kvmas_ram_unref(region->ram);
 	kas_free(kvmas, region->name);
 	kas_free(kvmas, region);
 }
 
-/* Make the region known, and see that each client has a bitmap for its block. */
+/* Make the region known, also to its block, and see that each client has a bitmap for that. */
 static int enlist(struct kvmas *kvmas, struct kvmas_region *region)
 {
-	int err = 0;
+	int err = region->ram ? kas_ram_join(region->ram, &region->ram_user) : 0;
 
+	if (err)
+		return err;
 	pthread_mutex_lock(&kvmas->lists_lock);
 	if (region->ram)
 		err = kas_dirty_add_bitmaps(region->ram->dirty, kvmas);
 	if (!err)
 		TAILQ_INSERT_TAIL(&kvmas->regions, region, all);
 	pthread_mutex_unlock(&kvmas->lists_lock);
+	if (err)
+		kas_ram_leave(region->ram, &region->ram_user);
 	return err;
 }
 
@@ -113,6 +116,11 @@ static void init_members(struct kvmas_region *region, const struct kvmas_region_
 	region->kind = config->kind;
 	region->ram = config->ram;
 	region->ram_offset = config->ram_offset;
+	region->ram_user = (struct ram_user){
+		.object = &region->object,
+		.offset = config->ram_offset,
+		.last = &region->state.last,
+	};
 	region->opaque = config->opaque;
 	region->destroy = config->destroy;
 	region->state.last = kas_size_to_last(config->size);
@@ -150,18 +158,19 @@ int kvmas_region_new(struct kvmas *kvmas, const struct kvmas_region_config *conf
 	region->name = kas_strdup(kvmas, ours.name);
 	if (!region->name)
 		goto free_region;
+	kas_object_init(&region->object, kvmas, region_end);
 	err = enlist(kvmas, region);
 	if (err)
-		goto free_name;
+		goto let_go;
 	if (region->ram)
 		kvmas_ram_ref(region->ram);
 	if (region->state.target)
 		kvmas_region_ref(region->state.target);
-	kas_object_init(&region->object, kvmas, region_end);
 	*ret = region;
 	return 0;
 
-free_name:
+let_go:
+	kas_let_go(kvmas);
 	kas_free(kvmas, region->name);
 free_region:
 	kas_free(kvmas, region);
@@ -255,5 +264,5 @@ void kas_region_unlink(struct kvmas_region *region)
 
 bool kas_region_fits(const struct kvmas_region *region, uint64_t last)
 {
-	return !region->ram || last < region->ram->size - region->ram_offset;
+	return !region->ram || kas_ram_fits(region->ram, &region->ram_user, last);
 }

@@ -4,9 +4,8 @@
 #define KAS_REGION_H
 
 #include "object.h"
+#include "ram.h"
 #include "range.h"
-
-struct kvmas_ram;
 
 /* Attributes, as bits. */
 enum {
@@ -35,7 +34,8 @@ struct kvmas_region {
 	char *name;
 	struct kvmas_ram *ram; /* held */
 	uint64_t ram_offset;
-	struct kvmas_ops ops; /* a copy; what its caller did not know is NULL */
+	struct ram_user ram_user; /* of ram, until the region's end */
+	struct kvmas_ops ops;     /* a copy; what its caller did not know is NULL */
 	void *opaque;
 	void (*destroy)(void *opaque);
 

@@ -489,6 +489,7 @@ static int call_mutators(const struct estate *e)
 	CHILD_EXPECTS(kvmas_commit(e->f->kvmas));
 	CHILD_EXPECTS(kvmas_abort(e->f->kvmas));
 	CHILD_EXPECTS(kvmas_reclaim(e->f->kvmas));
+	CHILD_EXPECTS(kvmas_ram_resize(e->ram, 1));
 	CHILD_EXPECTS(kvmas_region_add(e->root, e->b, 0, 0));
 	CHILD_EXPECTS(kvmas_region_del(e->a));
 	CHILD_EXPECTS(kvmas_region_set_enabled(e->a, false));
