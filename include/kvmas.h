@@ -188,7 +188,7 @@ int kvmas_abort(struct kvmas *kvmas);
  * slot or space a write came through.
  *
  * A block may change its size, up to a maximum that is mapped from the start, so that its hva
- * stays.
+ * stays; and parts of it can be given back to the host.
  * ------------------------------------------------------------------------------------------ */
 
 /** Where a RAM block's memory comes from. Since: 0.1 */
@@ -286,7 +286,7 @@ int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
  * (kvmas_region_set_size); to grow, grow the block first; both orders may stand in one transaction.
  *
  * What a commit has added is dirty for every client; it reads as zero, or as the file. What one has
- * taken away goes back to the host: a shared file keeps a hole there. It
+ * taken away goes back to the host, as by kvmas_ram_discard: a shared file keeps a hole there. It
  * stays mapped, and reads as zero for those who still hold an old view; CALLER's stays as it is, and
  * so does a READONLY file's.
  *
@@ -298,6 +298,24 @@ int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
  * Since: 0.1
  */
 int kvmas_ram_resize(struct kvmas_ram *ram, uint64_t size);
+
+/**
+ * Give pages back to the host (balloon, virtio-mem): whoever touches them next finds zeroes, in a
+ * PRIVATE file the file. A shared file, and a memfd, keep a hole there. The pages are dirty for
+ * every client then. Listeners (ram_discard) of the spaces of the kvmas that the block was made
+ * from, and that show some byte of it, are asked before, and may refuse. KVM needs no telling.
+ *
+ * HUGETLB pages go to the host's pool: one that is touched again when none is left is a SIGBUS.
+ *
+ * @offset, @size: whole pages of the block, huge ones with HUGETLB.
+ * @return 0; -EINVAL for size 0, unaligned, past the end of the block, or READONLY; -EOPNOTSUPP
+ *         for CALLER, whose memory only its owner knows how to give back; what a listener refused
+ *         with; what madvise(2) said (-EINVAL for locked memory, and for HUGETLB ANON before Linux
+ *         5.18); -EBUSY inside a transaction or a listener callback; -EIO.
+ * Cost: what listeners do, and for each space with one that wants to be asked a walk over its view.
+ * Since: 0.1
+ */
+int kvmas_ram_discard(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
 
 /* ------------------------------------------------------------------------------------------
  * Regions: the nodes of the tree. A region has at most one container; aliases show it in
@@ -577,8 +595,8 @@ int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section
  * whose `logged` alone changes is not. Only listeners of spaces that changed are called.
  * Listeners of one space are called by ascending priority, for region_del and log_stop by
  * descending priority; among equals, in the order of attaching, or its reverse.
- * Sections live for the call. Callbacks cannot fail, may look at views and objects, and may not
- * change topology (-EBUSY).
+ * Sections live for the call. Callbacks that return nothing cannot fail; all may look at views and
+ * objects, and may not change topology (-EBUSY).
  * ------------------------------------------------------------------------------------------ */
 
 /** A listener's callbacks; any may be NULL. Since: 0.1 */
@@ -595,6 +613,12 @@ struct kvmas_listener_config {
 	 * by kvmas_space_sync on its thread, under the transaction lock. 0, or a negative errno. */
 	int (*log_sync)(void *data, uint64_t gpa, uint64_t last);
 	void (*commit)(void *data);
+	/* A part of a block that the space shows, at least some byte of it, is to be given back to
+	 * the host (kvmas_ram_discard). Called on the discarding thread, under the transaction lock,
+	 * outside begin and commit, once for each discard. 0; or a negative errno to refuse, for
+	 * one whose device or process holds on to the pages: then nothing is discarded. To be asked
+	 * is no promise, another may refuse. NULL: agrees. */
+	int (*ram_discard)(void *data, struct kvmas_ram *ram, uint64_t offset, uint64_t size);
 };
 
 /**

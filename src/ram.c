@@ -9,7 +9,8 @@
  *                                  transaction
  *
  * All of max_size is mapped from the start, so that growing moves nothing and whoever still looks
- * at what a shrink took away finds memory there. Changing the size is resize.c.
+ * at what a shrink took away finds memory there. Changing the size is resize.c, giving pages back
+ * to the host discard.c.
  *
  * Regions are made outside of transactions, and those of another kvmas have transactions of their
  * own: neither is undone with a resize. So the windows of both must fit whichever way it ends:
