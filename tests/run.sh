@@ -113,6 +113,11 @@ step_lab() {
     check_each lab tests/lab/test.sh
     check lab/double-against-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
         build/tests/test-real-kvm
+    check lab/discard-under-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
+        build/tests/test-real-discard
+    check lab/discard-of-huge-pages tests/lab/run --file "$root/build/tests/test-discard" \
+        /bin/busybox sh -c "echo 2 >/proc/sys/vm/nr_hugepages &&
+            '$root/build/tests/test-discard'"
 }
 step_vmm() {
     check gcc/build build build
