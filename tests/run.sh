@@ -13,6 +13,7 @@
 #   install          install, and build a program with pkg-config (tests/install.sh)
 #   lab              the lab itself, and the double of KVM beside the real ones
 #   vmm              the mini-VMM: bad input, firmware booted with SMM and without
+#   topo             kvmas-topo: QEMU's machines, series of changes, bad input; with sanitizers too
 #
 # Builds are in build/ and build-*/; what each test printed is in build/log/.
 #
@@ -99,9 +100,8 @@ unit() {
 
 step_gcc() { unit gcc build; }
 step_clang() { CC=clang unit clang build-clang; }
-step_asan() {
-    unit asan build-asan -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=all
-}
+asan=(-Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=all)
+step_asan() { unit asan build-asan "${asan[@]}"; }
 step_tsan() { unit tsan build-tsan -Db_sanitize=thread -Dexamples=false; }
 step_arm64() {
     check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false
@@ -119,9 +119,21 @@ step_vmm() {
     check_each vmm/bad-input tests/vmm/bad-input.sh build
     check_each vmm/boot tests/vmm/boot.sh build
 }
+step_topo() {
+    local dir tool
+    check gcc/build build build
+    check asan/build build build-asan "${asan[@]}"
+    check_each topo/checker tests/topo/test-corpus.sh build/examples/topo/kvmas-topo tests/corpus
+    for dir in build build-asan; do
+        tool=$dir/examples/topo/kvmas-topo
+        check_each "topo/$dir/corpus" tests/topo/corpus.sh "$tool" tests/corpus "topo/$dir"
+        check_each "topo/$dir/series" tests/topo/series.sh "$tool" "topo/$dir"
+        check_each "topo/$dir/bad-input" tests/topo/bad-input.sh "$tool" "topo/$dir"
+    done
+}
 
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan tsan arm64 lint install lab vmm)
+((${#steps[@]})) || steps=(gcc clang asan tsan arm64 lint install lab vmm topo)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done

@@ -34,7 +34,6 @@
 #include "live.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -155,12 +154,9 @@ static bool is_memory(enum kvmas_region_kind kind)
 static int check_block(const struct live *live, const struct topo_region *region,
 		       struct fault *fault)
 {
-	uint64_t size = kvmas_ram_get_size(live->block);
-
-	if (!is_memory(live_kind(region)) || region->size <= size)
+	if (!is_memory(live_kind(region)) || region->size <= kvmas_ram_get_size(live->block))
 		return 0;
-	return fault_set(fault, region->line, -EINVAL,
-			 "more memory than the 0x%" PRIx64 " bytes of a RAM block", size);
+	return fault_set(fault, region->line, -EINVAL, "more memory than a RAM block can have");
 }
 
 static int make_region(struct live *live, struct topo_region *region)
