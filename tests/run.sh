@@ -100,7 +100,7 @@ unit() {
 
 step_gcc() { unit gcc build; }
 step_clang() { CC=clang unit clang build-clang; }
-asan=(-Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=all)
+asan=('-Db_sanitize=address,undefined' -Dc_args=-fno-sanitize-recover=all)
 step_asan() { unit asan build-asan "${asan[@]}"; }
 step_tsan() { unit tsan build-tsan -Db_sanitize=thread -Dexamples=false; }
 step_arm64() {
