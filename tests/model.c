@@ -81,6 +81,12 @@ static int draw_placed(struct model *m, bool placed)
 	return index;
 }
 
+void copy_state(struct state *state, const struct state *from)
+{
+	*state = *from;
+	state->tree.nodes = state->nodes;
+}
+
 /* ---- what must be ---- */
 
 static bool is_logged(const struct model *m, const struct state *state, unsigned view,
@@ -311,15 +317,15 @@ static int step_begin(struct model *m)
 	int result = kvmas_begin(m->f->kvmas);
 
 	if (m->depth++ == 0)
-		m->saved = m->now;
+		copy_state(&m->saved, &m->now);
 	return result;
 }
 
 /* The outermost level has ended without a commit. */
 static void go_back(struct model *m)
 {
-	m->now = m->saved;
-	m->next = m->saved;
+	copy_state(&m->now, &m->saved);
+	copy_state(&m->next, &m->saved);
 	m->doomed = false;
 }
 
@@ -388,7 +394,7 @@ static int step_renew_region(struct model *m)
 			m->now.tree.nodes[i].parent = NONE;
 	}
 	make_node(m, index);
-	m->next = m->now;
+	copy_state(&m->next, &m->now);
 	return 0;
 }
 

@@ -22,7 +22,8 @@ enum {
 
 /* All that a transaction can change. A wish is for one region or any, in one space or any. */
 struct state {
-	struct tree tree;
+	struct tree tree; /* its nodes are those below */
+	struct node nodes[NREGIONS];
 	bool wishes[1 + NREGIONS][1 + NSPACES];
 };
 
@@ -61,6 +62,8 @@ struct step {
 };
 
 extern const struct step model_steps[NSTEPS];
+
+void copy_state(struct state *state, const struct state *from);
 
 /* A random number below n. */
 uint64_t draw(struct model *m, uint64_t n);

@@ -317,11 +317,12 @@ static struct kvmas_space *build(struct fixture *f, const struct picture *pictur
 
 static char *ask_oracle(const struct picture *picture)
 {
-	struct tree tree = {.count = count_nodes(picture)};
+	struct node nodes[LENGTH(picture->nodes)];
+	struct tree tree = {.nodes = nodes, .count = count_nodes(picture)};
 
 	for (int i = 0; i < tree.count; i++) {
-		tree.nodes[i] = picture->nodes[i];
-		tree.nodes[i].order = (unsigned)i;
+		nodes[i] = picture->nodes[i];
+		nodes[i].order = (unsigned)i;
 	}
 	return oracle_text(&tree, 0);
 }
