@@ -10,6 +10,7 @@
 #   asan tsan        the same with AddressSanitizer and UndefinedBehaviorSanitizer, ThreadSanitizer
 #   arm64            build the library for arm64
 #   lint             formatting, static analysis, spelling (tests/lint.sh)
+#   bench            the benches, in short (limits are not looked at: see doc/testing.md)
 #   install          install, and build a program with pkg-config (tests/install.sh)
 #   lab              the lab itself, and the double of KVM beside the real ones
 #   vmm              the mini-VMM: bad input, firmware booted with SMM and without
@@ -107,6 +108,10 @@ step_arm64() {
     check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false
 }
 step_lint() { check_each lint tests/lint.sh; }
+step_bench() {
+    check gcc/build build build
+    check bench/commit build/tests/bench/kvmas-bench commit --quick
+}
 step_install() { check_each install tests/install.sh; }
 step_lab() {
     check gcc/build build build
@@ -121,7 +126,7 @@ step_vmm() {
 }
 
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan tsan arm64 lint install lab vmm)
+((${#steps[@]})) || steps=(gcc clang asan tsan arm64 lint bench install lab vmm)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done
