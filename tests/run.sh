@@ -8,6 +8,7 @@
 #
 #   gcc clang        build with that compiler, without a warning, and run the unit tests
 #   asan tsan        the same with AddressSanitizer and UndefinedBehaviorSanitizer, ThreadSanitizer
+#   planted          faults planted in the library, which the random steps must notice
 #   arm64            build the library for arm64
 #   lint             formatting, static analysis, spelling (tests/lint.sh)
 #   install          install, and build a program with pkg-config (tests/install.sh)
@@ -103,6 +104,10 @@ step_asan() {
     unit asan build-asan -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=all
 }
 step_tsan() { unit tsan build-tsan -Db_sanitize=thread -Dexamples=false; }
+step_planted() {
+    check gcc/build build build
+    check_each planted tests/fuzz/planted.sh build
+}
 step_arm64() {
     check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false
 }
@@ -121,7 +126,7 @@ step_vmm() {
 }
 
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan tsan arm64 lint install lab vmm)
+((${#steps[@]})) || steps=(gcc clang asan tsan planted arm64 lint install lab vmm)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done
