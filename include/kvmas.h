@@ -15,8 +15,8 @@
  *   object's transaction lock; what vCPU and I/O threads call (readers, views, exits, dirty
  *   bitmaps) does not. doc/threads.md has the contract.
  * - From inside a listener callback only the functions that say so may be called; what would
- *   change the topology returns -EBUSY there. (Listeners may be added and deleted.) Device callbacks (struct kvmas_ops) may call
- *   everything.
+ *   change the topology returns -EBUSY there. (Listeners may be added and deleted.) Device
+ *   callbacks (struct kvmas_ops) may call everything.
  * - In a forked child every function that can return an errno returns -EIO, and the others do
  *   nothing (KVM itself refuses a VM's ioctls from another process, virt/kvm/kvm_main.c).
  * - Strings passed in are copied. A `get` borrows: what it returns lives as long as its object.
@@ -105,6 +105,8 @@ struct kvmas_config {
 	 * per view, 4194304 nodes visited per render. */
 	uint64_t max_ranges;
 	uint64_t max_nodes;
+	/* How many regions may exist; past it kvmas_region_new returns -E2BIG. 0: 1048576. */
+	uint64_t max_regions;
 };
 
 /**
@@ -130,7 +132,8 @@ void kvmas_unref(struct kvmas *kvmas);
 
 /**
  * End the objects that nobody holds any more and run their destroy hooks. Commit does the same;
- * call this where commits are rare.
+ * call this where commits are rare. It also gives back the memory that is kept from one commit to
+ * the next.
  *
  * @return 0; -EBUSY inside a transaction or a listener callback; -EIO.
  * Since: 0.1
@@ -189,6 +192,9 @@ int kvmas_abort(struct kvmas *kvmas);
  * RAM blocks: host memory behind RAM and ROM regions. A block may serve several kvmas objects
  * and any number of regions; its pages' dirtiness is kept here, by page of the block, whatever
  * slot or space a write came through.
+ *
+ * A block may change its size, up to a maximum that is mapped from the start, so that its hva
+ * stays; and parts of it can be given back to the host.
  * ------------------------------------------------------------------------------------------ */
 
 /** Where a RAM block's memory comes from. Since: 0.1 */
@@ -204,7 +210,8 @@ enum kvmas_ram_flags {
 	KVMAS_RAM_HUGETLB =
 		1u << 0,         /* reserved huge pages of the default size, whole; ANON, MEMFD */
 	KVMAS_RAM_THP = 1u << 1, /* ask for transparent huge pages */
-	KVMAS_RAM_PREFAULT = 1u << 2, /* have every page present before kvmas_ram_new returns */
+	KVMAS_RAM_PREFAULT = 1u << 2, /* have every page present before kvmas_ram_new returns, and
+					 before kvmas_ram_resize does */
 	KVMAS_RAM_DUMP = 1u << 3,     /* keep it in core dumps */
 	KVMAS_RAM_FORK = 1u << 4,     /* keep it in forked children */
 	KVMAS_RAM_PRIVATE = 1u << 5,  /* FILE: copy on write, the file never changes */
@@ -226,17 +233,22 @@ struct kvmas_ram_config {
 	 * would change topology returns -EBUSY. NULL: none. */
 	void (*destroy)(void *data);
 	void *destroy_data;
+	/* The size up to which it may grow, rounded up likewise; 0: size. All of it is mapped, but
+	 * takes no memory until it is used. With HUGETLB, and for a READONLY file that ends before:
+	 * size only. A memfd has this size from the start, CALLER's memory too. */
+	uint64_t max_size;
 };
 
 /**
  * Make a RAM block.
  *
  * @kvmas: whose allocation and log hooks it uses.
- * @return 0; -EINVAL for size 0 or too large to map, a missing name, an unaligned hva or
- *         fd_offset, a regular file that ends before, a size that is not whole huge pages with
- *         HUGETLB, flags that do not fit the source; -ENOMEM; what mmap(2), memfd_create(2),
- * fcntl(2), fstat(2) or madvise(2) said (PREFAULT needs Linux 5.14, else -EINVAL). Cost: with
- * PREFAULT, every page is touched. Since: 0.1
+ * @return 0; -EINVAL for size 0 or too large to map, a max_size below size or one that cannot be,
+ *         a missing name, an unaligned hva or fd_offset, a regular file that ends before size, a
+ *         size that is not whole huge pages with HUGETLB, flags that do not fit the source;
+ *         -ENOMEM; what mmap(2), memfd_create(2), fcntl(2), fstat(2) or madvise(2) said (PREFAULT
+ *         needs Linux 5.14, else -EINVAL).
+ * Cost: with PREFAULT, every page is touched. Since: 0.1
  */
 int kvmas_ram_new(struct kvmas *kvmas, const struct kvmas_ram_config *config,
 		  struct kvmas_ram **ret);
@@ -250,8 +262,12 @@ void kvmas_ram_unref(struct kvmas_ram *ram);
 /** The block's first byte in this process, mapped until the last unref. Since: 0.1 */
 void *kvmas_ram_get_hva(const struct kvmas_ram *ram);
 
-/** The block's size in bytes, a multiple of the host's page size. Since: 0.1 */
+/** The block's size in bytes, a multiple of the host's page size: as it is in a transaction that is
+ *  open. Since: 0.1 */
 uint64_t kvmas_ram_get_size(const struct kvmas_ram *ram);
+
+/** The size up to which it may grow, a multiple of the host's page size. Since: 0.1 */
+uint64_t kvmas_ram_get_max_size(const struct kvmas_ram *ram);
 
 /** The block's name. Since: 0.1 */
 const char *kvmas_ram_get_name(const struct kvmas_ram *ram);
@@ -263,11 +279,48 @@ int kvmas_ram_get_fd(const struct kvmas_ram *ram);
  * Mark pages dirty for every client: for writers outside the library and KVM (vhost, VFIO, the
  * VMM's own stores through hva). Writes through the library mark by themselves.
  *
- * @offset, @size: bytes of the block; any alignment, every page touched is marked.
- * @return 0; -EINVAL past the end of the block.
+ * @offset, @size: bytes of the block; any alignment, every page touched is marked. Up to its
+ *                 maximal size: writers may come late to what a shrink has taken away.
+ * @return 0; -EINVAL past that.
  * Since: 0.1
  */
 int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
+
+/**
+ * Grow or shrink a block: part of the open transaction of the kvmas that it was made from, or one
+ * by itself. Its hva stays. No region follows: to shrink, first shrink those that show its end
+ * (kvmas_region_set_size); to grow, grow the block first; both orders may stand in one transaction.
+ *
+ * What a commit has added is dirty for every client; it reads as zero, or as the file. What one has
+ * taken away goes back to the host, and stays mapped: whoever still holds an old view reads zero
+ * there. CALLER's memory and a shared file stay as they are: what lies in them is their owner's.
+ *
+ * @size: bytes, rounded up to the host's page size. A regular file must hold them.
+ * @return 0; -EINVAL for size 0, past the maximal size or the file's end; -EBUSY while there is a
+ *         region, in the tree or not, or held by an old view only, that shows more than this, or
+ *         one of another kvmas; -ENOMEM; what fstat(2) or, with PREFAULT, madvise(2) said; what
+ *         kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_ram_resize(struct kvmas_ram *ram, uint64_t size);
+
+/**
+ * Give pages back to the host (balloon, virtio-mem): whoever touches them next finds zeroes, in a
+ * PRIVATE file the file. A shared file, and a memfd, keep a hole there. The pages are dirty for
+ * every client then. Listeners (ram_discard) of the spaces of the kvmas that the block was made
+ * from, and that show some byte of it, are asked before, and may refuse. KVM needs no telling.
+ *
+ * HUGETLB pages go to the host's pool: one that is touched again when none is left is a SIGBUS.
+ *
+ * @offset, @size: whole pages of the block, huge ones with HUGETLB.
+ * @return 0; -EINVAL for size 0, unaligned, past the end of the block, or READONLY; -EOPNOTSUPP
+ *         for CALLER, whose memory only its owner knows how to give back; what a listener refused
+ *         with; what madvise(2) said (-EINVAL for locked memory, and for HUGETLB ANON before Linux
+ *         5.18); -EBUSY inside a transaction or a listener callback; -EIO.
+ * Cost: what listeners do, and for each space with one that wants to be asked a walk over its view.
+ * Since: 0.1
+ */
+int kvmas_ram_discard(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
 
 /* ------------------------------------------------------------------------------------------
  * Regions: the nodes of the tree. A region has at most one container; aliases show it in
@@ -275,7 +328,8 @@ int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
  * no child, what lies below it shows. Any other region with children is its own background.
  * The attributes readonly, nonvolatile and unmergeable flow down from a container or alias to all
  * that is seen through it. A container holds its children, an alias its target, a view the
- * regions it shows.
+ * regions it shows. A container may hold an alias of itself that shows another part of it; it then
+ * holds itself, until that alias is taken out.
  * ------------------------------------------------------------------------------------------ */
 
 /** What a region is. Since: 0.1 */
@@ -334,18 +388,21 @@ struct kvmas_region_config {
 	struct kvmas_region *target;
 	uint64_t target_offset;
 	/* Runs once with opaque, after the last holder, views included; never inside a lookup or a
-	 * dispatch: in the next commit or in kvmas_reclaim. NULL: none. */
+	 * dispatch: at the end of some later commit or listener round, or in kvmas_reclaim. NULL:
+	 * none. */
 	void (*destroy)(void *opaque);
 };
 
 /**
  * Make a region: enabled, without attributes (ROM is readonly by kind), ROMD in its readable
- * state, in no container.
+ * state, in no container. Making an alias waits for the transaction lock.
  *
  * @return 0; -EINVAL for size 0, a missing name, a member that the kind needs and lacks or has
- *         and cannot use, an unaligned ram_offset, a RAM window past the end of its block, RAM on
- *         a READONLY block;
- *         -EXDEV for a target of another kvmas; -ENOMEM; -EIO.
+ *         and cannot use, an unaligned ram_offset, a RAM window past the end of its block (while a
+ *         resize is not committed: past its old end or its new one, since an abort does not undo
+ *         the making of a region), RAM on a READONLY block;
+ *         -EXDEV for a target of another kvmas; -E2BIG past the cap of the kvmas_config; -ENOMEM;
+ *         -EIO.
  * Since: 0.1
  */
 int kvmas_region_new(struct kvmas *kvmas, const struct kvmas_region_config *config,
@@ -374,8 +431,8 @@ void *kvmas_region_get_opaque(const struct kvmas_region *region);
  *          or past 2^64: it is clipped.
  * @priority: among the parent's children only.
  * @return 0; -EINVAL for an alias as parent; -EEXIST if the child is in a container already;
- *         -ELOOP if the parent can be reached from the child; -EXDEV for regions of two kvmas;
- *         -ENOMEM; what kvmas_begin and kvmas_commit return.
+ *         -ELOOP if the parent is inside the child, or an alias would be seen inside itself;
+ *         -EXDEV for regions of two kvmas; -ENOMEM; what kvmas_begin and kvmas_commit return.
  * Since: 0.1
  */
 int kvmas_region_add(struct kvmas_region *parent, struct kvmas_region *child, uint64_t offset,
@@ -390,8 +447,10 @@ int kvmas_region_add(struct kvmas_region *parent, struct kvmas_region *child, ui
 int kvmas_region_del(struct kvmas_region *region);
 
 /*
- * The setters. Each returns 0; -ENOMEM; what kvmas_begin and kvmas_commit return; and what its
- * comment adds. Setting what is set already changes nothing.
+ * The setters. Each returns 0; -ENOMEM; -ELOOP if an alias would come to be seen inside itself, or
+ * lead to itself; what kvmas_begin and kvmas_commit return; and what its comment adds. Setting what
+ * is set already changes nothing. Cost: the places where the region is seen, times the logarithm of
+ * what lies beside it.
  */
 
 /** A disabled region shows nothing, nor does anything below it. Since: 0.1 */
@@ -421,8 +480,8 @@ int kvmas_region_set_size(struct kvmas_region *region, uint64_t size);
  *  Since: 0.1 */
 int kvmas_region_set_priority(struct kvmas_region *region, int priority);
 
-/** Point an alias elsewhere, target and offset together. -EINVAL for another kind, -ELOOP,
- *  -EXDEV. Since: 0.1 */
+/** Point an alias elsewhere, target and offset together. -EINVAL for another kind, -EXDEV.
+ *  Since: 0.1 */
 int kvmas_region_set_alias(struct kvmas_region *alias, struct kvmas_region *target,
 			   uint64_t target_offset);
 
@@ -436,7 +495,8 @@ int kvmas_region_set_alias_offset(struct kvmas_region *alias, uint64_t target_of
 
 /**
  * Make a space. It shows its root once the transaction in which it is made has committed; after
- * an abort it stays empty until the next commit.
+ * an abort it stays empty until the next commit. Spaces with the same root share its views: one
+ * whose root is some other space's already shows it at once.
  *
  * @root: its byte 0 is address 0, its own size clips; the space takes a reference.
  * @return 0; -EINVAL without name or root; -EXDEV; -ENOMEM; what kvmas_begin and kvmas_commit
@@ -475,17 +535,17 @@ int kvmas_space_sync(struct kvmas_space *space, uint64_t gpa, uint64_t size);
 /** One range of a view. Pointers are borrowed from the view. Since: 0.1 */
 struct kvmas_section {
 	uint64_t gpa;
-	uint64_t size;               /* bytes; KVMAS_SIZE_MAX for 2^64 */
+	uint64_t size;               /* bytes; KVMAS_SIZE_MAX for 2^64 and for 2^64 - 1 */
 	uint64_t last;               /* its last address, gpa + size - 1, exact in every case */
 	struct kvmas_region *region; /* who answers: never a container, never an alias */
 	uint64_t offset;             /* in region, at gpa */
 	bool readonly;
 	bool nonvolatile;
 	bool unmergeable;
-	bool romd; /* a ROM device in its readable state: memory when read, the device when written */
-	/* Whether a client wants its dirty pages, after the change and before it: told to listeners,
-	 * false in a lookup. region_add: was_logged is false; log_start: false, then true; log_stop:
-	 * true, then false; region_del: both as it was. */
+	bool romd; /* a ROM device in its readable state: writes go to the device */
+	/* Whether a client wants its dirty pages, after the change and before it: told to
+	 * listeners, false in a lookup. region_add: was_logged is false; log_start: false, then
+	 * true; log_stop: true, then false; region_del: both as it was. */
 	bool logged;
 	bool was_logged;
 	struct kvmas_ram *ram; /* what reads reach: RAM, ROM and romd, else NULL */
@@ -562,12 +622,12 @@ int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section
  * (-EBUSY).
  *
  * But they may add and delete listeners, of any space, also themselves; so may a tie's trace hook.
- * All calls of one commit, kvmas_space_sync, kvmas_listener_add or _del are a round; what is added
- * or deleted while it goes on is so at its end, one after the other, before the function that began
- * the round returns. Who was added is then told the view as it is by then, after a commit that
- * failed the old one. Who was deleted hears the round to its end, then the view as deletions, and
- * nothing more. Who was added and deleted in one round is never called. Replays belong to the
- * round: what is added and deleted in them has its turn too, until nothing is left.
+ * All calls of one commit, kvmas_space_sync, kvmas_ram_discard, kvmas_listener_add or _del are a
+ * round; what is added or deleted while it goes on is so at its end, one after the other, before
+ * the function that began the round returns. Who was added is then told the view as it is by then,
+ * after a commit that failed the old one. Who was deleted hears the round to its end, then the view
+ * as deletions, and nothing more. Who was added and deleted in one round is never called. Replays
+ * belong to the round: what is added and deleted in them has its turn too, until nothing is left.
  * ------------------------------------------------------------------------------------------ */
 
 /** A listener's callbacks; any may be NULL. Since: 0.1 */
@@ -584,12 +644,18 @@ struct kvmas_listener_config {
 	 * by kvmas_space_sync on its thread, under the transaction lock. 0, or a negative errno. */
 	int (*log_sync)(void *data, uint64_t gpa, uint64_t last);
 	void (*commit)(void *data);
-	/* Asked before a commit: 0 (or a positive value) to agree, or a negative errno to refuse it.
-	 * A listener without it agrees to everything. *changes*, which kvmas_changes_for_each reads,
-	 * lives for the call. The published view is still the old one. */
+	/* Asked before a commit: 0 (or a positive value) to agree, or a negative errno to refuse
+	 * it. A listener without it agrees to everything. *changes*, which kvmas_changes_for_each
+	 * reads, lives for the call. The published view is still the old one. */
 	int (*prepare)(void *data, const struct kvmas_changes *changes);
 	/* What prepare agreed to does not happen. Not called if there is no prepare. */
 	void (*cancel)(void *data);
+	/* A part of a block that the space shows, at least some byte of it, is to be given back to
+	 * the host (kvmas_ram_discard). Called on the discarding thread, under the transaction
+	 * lock, outside begin and commit, once for each discard. 0; or a negative errno to refuse,
+	 * for one whose device or process holds on to the pages: then nothing is discarded. To be
+	 * asked is no promise, another may refuse. NULL: agrees. */
+	int (*ram_discard)(void *data, struct kvmas_ram *ram, uint64_t offset, uint64_t size);
 };
 
 /**
@@ -641,8 +707,8 @@ typedef int kvmas_change_fn(void *data, struct kvmas_space *space, enum kvmas_ch
  * only, as often as it likes.
  *
  * @fn: stops the walk with a value other than 0.
- * @return 0 or what fn returned; -EIO. Cost: what changes; the whole view if what is logged changes,
- *         in whatever space.
+ * @return 0 or what fn returned; -EIO. Cost: what changes; the whole view if what is logged
+ *         changes, in whatever space.
  * Since: 0.1
  */
 int kvmas_changes_for_each(const struct kvmas_changes *changes, kvmas_change_fn *fn, void *data);
@@ -653,8 +719,8 @@ int kvmas_changes_for_each(const struct kvmas_changes *changes, kvmas_change_fn 
  * asked, and nothing is published: the transaction goes on as if nothing had happened. Outside of a
  * transaction nothing would change.
  *
- * @fn: runs under the transaction lock; may look at views, which are the old ones; what would change
- *      topology, listeners included, returns -EBUSY there. NULL: only the result is wanted.
+ * @fn: runs under the transaction lock; may look at views, which are the old ones; what would
+ *      change topology, listeners included, returns -EBUSY there. NULL: only the result is wanted.
  * @return 0; what fn returned, if not 0; -ECANCELED if an inner level was aborted; -ENOMEM; -E2BIG;
  *         -EBUSY in a listener callback; -EIO. Cost: that of a commit's rendering.
  * Since: 0.1
@@ -663,8 +729,8 @@ int kvmas_dry_run(struct kvmas *kvmas, kvmas_change_fn *fn, void *data);
 
 /* ------------------------------------------------------------------------------------------
  * Clients: consumers of dirtiness (display, migration, snapshot ...). Each has a bitmap of its
- * own on every RAM block, one bit per host page of the block. All slots of all spaces that show
- * a page feed the same bit.
+ * own on every RAM block, one bit per host page of the block, up to its maximal size. All slots of
+ * all spaces that show a page feed the same bit.
  *
  * To copy memory without losing a page: log_start; then again and again kvmas_space_sync for each
  * space, take, and only then read the pages taken.
@@ -711,7 +777,7 @@ int kvmas_client_log_stop(struct kvmas_client *client, struct kvmas_region *regi
  *
  * @first_page, @npages: host pages of the block; first_page a multiple of 64.
  * @bitmap: (npages + 63) / 64 words, written: bit i of word w is page first_page + 64 w + i.
- * @return the number of dirty pages; -EINVAL past the end of the block or unaligned; -ENOENT if
+ * @return the number of dirty pages; -EINVAL past the maximal size or unaligned; -ENOENT if
  *         the client has no bitmap on this block: its kvmas never had a region on it; -EIO.
  * Since: 0.1
  */

@@ -74,16 +74,20 @@ static int walk_stayed(const struct walk *walk, const struct kvmas_changes *chan
 static int walk_view(const struct walk *walk, const struct kvmas_changes *changes)
 {
 	const struct flat_range *add = changes->ranges->adds;
-	const struct flat_range *end = add + changes->ranges->nadds;
+	size_t left = changes->ranges->nadds;
+	const struct flat_range *range;
+	struct view_at at;
 	int result = 0;
 
-	for (size_t i = 0; !result && i < changes->view->count; i++) {
-		const struct flat_range *range = &changes->view->ranges[i];
-
-		if (add < end && add->range.first == range->range.first)
+	kas_view_for_each(changes->view, at, range) {
+		if (result)
+			break;
+		if (left && add->range.first == range->range.first) {
 			result = walk_add(walk, changes->logging_after, add++);
-		else
+			left--;
+		} else {
 			result = walk_stayed(walk, changes, range);
+		}
 	}
 	return result;
 }
@@ -144,7 +148,7 @@ struct kvmas_changes kas_changes_made(struct kvmas_space *space,
 	return (struct kvmas_changes){
 		.space = space,
 		.ranges = kas_space_changes(space),
-		.view = space->view,
+		.view = space->root->view,
 		.logging_before = logging_before,
 		.logging_after = space->object.kvmas->logging,
 	};
@@ -153,13 +157,16 @@ struct kvmas_changes kas_changes_made(struct kvmas_space *space,
 void kas_changes_replay(struct kvmas_space *space, bool added, kvmas_change_fn *fn, void *data)
 {
 	const struct log_table *logging = space->object.kvmas->logging;
-	const struct kvmas_view *view = space->view;
+	const struct kvmas_view *view = space->root->view;
 	const struct walk walk = {space, fn, data};
+	const struct flat_range *range;
+	struct view_at at;
 
-	for (size_t i = 0; i < view->count; i++) {
-		if (added)
-			walk_add(&walk, logging, &view->ranges[i]);
-		else
-			walk_del(&walk, logging, &view->ranges[view->count - 1 - i]);
+	if (added) {
+		kas_view_for_each(view, at, range)
+			walk_add(&walk, logging, range);
+		return;
 	}
+	for (at = kas_view_end(view); kas_view_step_back(view, &at);)
+		walk_del(&walk, logging, kas_view_get(view, at));
 }

@@ -139,8 +139,7 @@ static void access_device(const struct dispatch *dispatch, const struct flat_ran
 static const struct flat_range *range_at(const struct kvmas_view *view, uint64_t address,
 					 unsigned *size)
 {
-	size_t index = kas_view_find(view, address);
-	const struct flat_range *range = index < view->count ? &view->ranges[index] : NULL;
+	const struct flat_range *range = kas_view_find(view, address);
 	uint64_t left;
 
 	if (!range)

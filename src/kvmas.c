@@ -14,6 +14,7 @@
 
 #define DEFAULT_MAX_RANGES (UINT64_C(1) << 16)
 #define DEFAULT_MAX_NODES (UINT64_C(1) << 22)
+#define DEFAULT_MAX_REGIONS (UINT64_C(1) << 20)
 
 const char *kvmas_version(void)
 {
@@ -58,6 +59,8 @@ static void set_defaults(struct kvmas_config *config)
 		config->max_ranges = DEFAULT_MAX_RANGES;
 	if (!config->max_nodes)
 		config->max_nodes = DEFAULT_MAX_NODES;
+	if (!config->max_regions)
+		config->max_regions = DEFAULT_MAX_REGIONS;
 }
 
 static void init_members(struct kvmas *kvmas)
@@ -69,6 +72,8 @@ static void init_members(struct kvmas *kvmas)
 	TAILQ_INIT(&kvmas->regions);
 	TAILQ_INIT(&kvmas->clients);
 	TAILQ_INIT(&kvmas->spaces);
+	TAILQ_INIT(&kvmas->damaged);
+	TAILQ_INIT(&kvmas->changing);
 	TAILQ_INIT(&kvmas->ties);
 	TAILQ_INIT(&kvmas->txn.waiting);
 }
@@ -118,5 +123,17 @@ void kvmas_unref(struct kvmas *kvmas)
 
 int kvmas_reclaim(struct kvmas *kvmas)
 {
-	return kas_try_reclaim(kvmas);
+	struct kvmas_space *space;
+	int err = kas_lock_outside(kvmas);
+
+	if (err)
+		return err;
+	kas_reclaim(kvmas);
+	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+		if (space->root)
+			kas_changes_fini(kvmas, &space->root->changes);
+	}
+	kas_kept_free(kvmas);
+	kas_unlock(kvmas);
+	return 0;
 }

@@ -115,7 +115,7 @@ int kas_listeners_prepare(struct kvmas *kvmas)
 	struct kvmas_space *space;
 	int err = 0;
 
-	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+	TAILQ_FOREACH(space, &kvmas->changing, changing) {
 		struct kvmas_changes changes = kas_changes_ahead(space);
 
 		if (!err && !TAILQ_EMPTY(&space->listeners) && kas_changes_any(&changes))
@@ -129,7 +129,7 @@ void kas_listeners_cancel(struct kvmas *kvmas)
 	struct kvmas_listener *listener;
 	struct kvmas_space *space;
 
-	TAILQ_FOREACH_REVERSE(space, &kvmas->spaces, space_list, all) {
+	TAILQ_FOREACH_REVERSE(space, &kvmas->changing, space_list, changing) {
 		TAILQ_FOREACH_REVERSE(listener, &space->listeners, listener_list, of_space) {
 			if (listener->agreed && listener->config.cancel)
 				listener->config.cancel(listener->config.data);
@@ -153,7 +153,7 @@ void kas_listeners_tell(struct kvmas *kvmas, const struct log_table *logging_bef
 {
 	struct kvmas_space *space;
 
-	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+	TAILQ_FOREACH(space, &kvmas->changing, changing) {
 		struct kvmas_changes changes = kas_changes_made(space, logging_before);
 
 		if (!TAILQ_EMPTY(&space->listeners) && kas_changes_any(&changes))
@@ -258,7 +258,7 @@ static int enter(struct kvmas *kvmas)
 
 /* End a round and let go of the lock. Callbacks may have dropped all that held the context, and
  * what is left to nobody has to end. */
-static void end_round_and_unlock(struct kvmas *kvmas)
+void kas_round_end_and_unlock(struct kvmas *kvmas)
 {
 	kas_hold(kvmas);
 	kas_round_end(kvmas);
@@ -272,7 +272,7 @@ static void leave(struct kvmas *kvmas)
 	if (kvmas->txn.round)
 		return;
 	kas_round_begin(kvmas);
-	end_round_and_unlock(kvmas);
+	kas_round_end_and_unlock(kvmas);
 }
 
 static int new_listener(struct kvmas_space *space, const struct kvmas_listener_config *config,
@@ -360,6 +360,6 @@ int kvmas_space_sync(struct kvmas_space *space, uint64_t gpa, uint64_t size)
 		return err;
 	kas_round_begin(kvmas);
 	err = sync_listeners(space, range);
-	end_round_and_unlock(kvmas);
+	kas_round_end_and_unlock(kvmas);
 	return err;
 }

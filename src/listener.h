@@ -20,13 +20,16 @@ struct kvmas_listener {
 void kas_listener_link(struct kvmas_listener *listener);
 void kas_listener_unlink(struct kvmas_listener *listener);
 
-/* A round: the time in which hooks of the user's are called, listeners among them. Topology does not
- * change; listeners that are added and deleted are so at its end. The transaction lock is held. */
+/* A round: the time in which hooks of the user's are called, listeners among them. Topology does
+ * not change; listeners that are added and deleted are so at its end. The transaction lock is
+ * held. */
 void kas_round_begin(struct kvmas *kvmas);
 void kas_round_end(struct kvmas *kvmas);
+/* The same outside a transaction, letting go of the lock: what callbacks left to nobody ends. */
+void kas_round_end_and_unlock(struct kvmas *kvmas);
 
-/* All is rendered: ask the listeners of the spaces that change. 0 or the first refusal; whichever, a
- * commit that fails later cancels. */
+/* All is rendered: ask the listeners of the spaces that change. 0 or the first refusal; whichever,
+ * a commit that fails later cancels. */
 int kas_listeners_prepare(struct kvmas *kvmas);
 void kas_listeners_cancel(struct kvmas *kvmas);
 

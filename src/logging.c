@@ -119,6 +119,8 @@ void kas_logging_forget_gone(struct kvmas *kvmas)
 {
 	/* Without memory for it the wishes stay until another commit: more is logged than need be.
 	 */
+	if (!atomic_load_explicit(&kvmas->logging_stale, memory_order_relaxed))
+		return;
 	if (atomic_exchange(&kvmas->logging_stale, false) && replace_next(kvmas, NULL, true, NULL))
 		atomic_store(&kvmas->logging_stale, true);
 }

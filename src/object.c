@@ -63,6 +63,65 @@ void *kas_grow(struct kvmas *kvmas, void *array, size_t count, size_t *capacity,
 	return grown;
 }
 
+void *kas_buffer_enlarge(struct kvmas *kvmas, unsigned buffer, size_t count, size_t item)
+{
+	struct buffer *room = &kvmas->txn.buffers[buffer];
+	void *at = kas_grow(kvmas, room->at, count, &room->capacity, item);
+
+	if (at)
+		room->at = at;
+	room->item = item;
+	kvmas->txn.oversized |= room->capacity * item > KAS_KEPT_BYTES;
+	return at;
+}
+
+int kas_buffer_reserve(struct kvmas *kvmas, unsigned buffer, size_t total, size_t item)
+{
+	const struct buffer *room = &kvmas->txn.buffers[buffer];
+
+	while (room->capacity < total) {
+		if (!kas_buffer_grow(kvmas, buffer, room->capacity, item))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void trim_buffers(struct kvmas *kvmas, size_t most_bytes)
+{
+	for (unsigned i = 0; i < NBUFFERS; i++) {
+		struct buffer *room = &kvmas->txn.buffers[i];
+
+		if (room->capacity * room->item <= most_bytes)
+			continue;
+		kas_free(kvmas, room->at);
+		*room = (struct buffer){0};
+	}
+}
+
+void kas_buffers_trim(struct kvmas *kvmas)
+{
+	if (kvmas->txn.oversized)
+		trim_buffers(kvmas, KAS_KEPT_BYTES);
+	kvmas->txn.oversized = false;
+}
+
+static void free_spares(struct kvmas *kvmas)
+{
+	struct spare *spare;
+
+	while ((spare = kvmas->txn.spares)) {
+		kvmas->txn.spares = spare->next;
+		kas_free(kvmas, spare);
+	}
+	kvmas->txn.nspares = 0;
+}
+
+void kas_kept_free(struct kvmas *kvmas)
+{
+	trim_buffers(kvmas, 0);
+	free_spares(kvmas);
+}
+
 char *kas_strdup(struct kvmas *kvmas, const char *string)
 {
 	size_t size = strlen(string) + 1;
@@ -118,6 +177,7 @@ void kas_let_go(struct kvmas *kvmas)
 {
 	if (atomic_fetch_sub_explicit(&kvmas->holders, 1, memory_order_acq_rel) != 1)
 		return;
+	kas_kept_free(kvmas);
 	pthread_mutex_destroy(&kvmas->txn.lock);
 	pthread_mutex_destroy(&kvmas->lists_lock);
 	munmap((void *)(uintptr_t)kvmas->alive, (size_t)sysconf(_SC_PAGESIZE));
@@ -233,11 +293,12 @@ void kas_reclaim(struct kvmas *kvmas)
 {
 	struct object *dead;
 
-	if (kvmas->txn.reclaiming)
+	if (kvmas->txn.reclaiming || !atomic_load_explicit(&kvmas->dead, memory_order_acquire))
 		return;
 	kvmas->txn.reclaiming = true;
 	kas_hold(kvmas);
-	while ((dead = atomic_exchange_explicit(&kvmas->dead, NULL, memory_order_acq_rel))) {
+	while (atomic_load_explicit(&kvmas->dead, memory_order_acquire)) {
+		dead = atomic_exchange_explicit(&kvmas->dead, NULL, memory_order_acq_rel);
 		while (dead) {
 			struct object *next = dead->next_dead;
 

@@ -16,6 +16,7 @@
 #include <kvmas.h>
 
 struct log_table;
+struct root;
 struct tie;
 struct undo;
 
@@ -30,6 +31,33 @@ struct object {
 	void (*end)(struct object *object);
 };
 
+/* Room that lives from one commit to the next, so that most commits allocate little. What it holds
+ * is its user's, and of one type; none of it lasts beyond the call that filled it. */
+struct buffer {
+	void *at;
+	size_t capacity; /* in items */
+	size_t item;     /* the size of one */
+};
+
+/* How much of it is kept: enough for commits that change a few of ten thousands of regions. */
+#define KAS_KEPT_BYTES 8192
+
+enum {
+	BUFFER_VISITS, /* loop.c: what is yet to be visited */
+	BUFFER_CLIMB,  /* damage.c: places that a window is yet to be carried from */
+	BUFFER_TASKS,  /* render.c: what is yet to be painted */
+	BUFFER_CANVAS, /* render.c: what has been */
+	BUFFER_FRESH,  /* splice.c: ranges of the next view that are not those of the old one */
+	BUFFER_RUN,    /* splice.c: ranges on their way into pages */
+	BUFFER_PAGES,  /* splice.c: the pages of the next view */
+	NBUFFERS,
+};
+
+/* Memory of one small size, kept for whoever needs it next. */
+struct spare {
+	struct spare *next;
+};
+
 struct kvmas {
 	struct kvmas_config config;
 	const unsigned char *alive; /* one page that reads 0 in a forked child */
@@ -40,6 +68,7 @@ struct kvmas {
 	/* Guards the two lists of what exists, against threads that make and end objects. */
 	pthread_mutex_t lists_lock;
 	TAILQ_HEAD(, kvmas_region) regions;
+	uint64_t nregions;
 	TAILQ_HEAD(dirty_clients, dirty_client) clients;
 
 	/* All below is guarded by the transaction lock; txn.c has the rules. */
@@ -49,19 +78,27 @@ struct kvmas {
 		unsigned nesting;         /* times it entered */
 		unsigned depth;           /* begins without their end */
 		bool doomed;              /* an inner level was aborted */
-		bool touched;             /* there may be something to render */
 		bool calling;             /* hooks are being called: topology stays as it is */
 		bool round;               /* listeners among them: see listener.c */
+		bool circular;            /* links lead, or once led, in a circle */
 		bool reclaiming;
-		uint64_t walks;            /* kas_region_reaches: one number for each walk */
-		struct undo *undo;         /* newest first */
+		uint64_t walks;       /* kas_region_reaches: one number for each walk */
+		uint64_t places;      /* given out to children, by order of adding */
+		struct undo *undo;    /* newest first */
+		struct spare *spares; /* undos of regions */
+		unsigned nspares;
 		struct log_table *logging; /* what clients want logged once this commits */
 		/* Added or deleted in this round, which takes effect at its end. */
 		TAILQ_HEAD(listener_queue, kvmas_listener) waiting;
+		struct buffer buffers[NBUFFERS];
+		bool oversized; /* one of them has more than is kept */
 	} txn;
 	struct log_table *logging; /* what clients want logged: published, with the views */
 	atomic_bool logging_stale; /* a client has gone whose wishes are still in the table */
 	TAILQ_HEAD(space_list, kvmas_space) spaces;
+	uint64_t ages;              /* given out to spaces, by order of making */
+	TAILQ_HEAD(, root) damaged; /* roots that have windows to render */
+	struct space_list changing; /* inside a commit: spaces whose listeners may hear of it */
 	TAILQ_HEAD(tie_list, tie) ties;
 };
 
@@ -75,6 +112,19 @@ void *kas_resize(struct kvmas *kvmas, void *ptr, size_t size);
 void *kas_alloc(struct kvmas *kvmas, size_t size); /* zeroed */
 /* See that an array of *count* items can take one more: where it is now, or NULL. */
 void *kas_grow(struct kvmas *kvmas, void *array, size_t count, size_t *capacity, size_t item);
+/* The same for a buffer: room for one more than *count* items, or NULL. */
+void *kas_buffer_enlarge(struct kvmas *kvmas, unsigned buffer, size_t count, size_t item);
+static inline void *kas_buffer_grow(struct kvmas *kvmas, unsigned buffer, size_t count, size_t item)
+{
+	const struct buffer *room = &kvmas->txn.buffers[buffer];
+
+	return count < room->capacity ? room->at : kas_buffer_enlarge(kvmas, buffer, count, item);
+}
+/* Room for *total* items: -ENOMEM. */
+int kas_buffer_reserve(struct kvmas *kvmas, unsigned buffer, size_t total, size_t item);
+/* Give back the buffers that a rare, large commit has made large; or all that is kept. */
+void kas_buffers_trim(struct kvmas *kvmas);
+void kas_kept_free(struct kvmas *kvmas);
 char *kas_strdup(struct kvmas *kvmas, const char *string);
 void kas_free(struct kvmas *kvmas, const void *ptr);
 
@@ -100,7 +150,8 @@ void kas_object_drop(struct object *object);
 void kas_reclaim_if_closed(struct kvmas *kvmas);
 static inline bool kas_object_is_dead(const struct object *object)
 {
-	return atomic_load_explicit(&object->refs, memory_order_relaxed) == 0;
+	/* Acquire: whoever sees the end of it sees all that was done before. */
+	return atomic_load_explicit(&object->refs, memory_order_acquire) == 0;
 }
 
 /*

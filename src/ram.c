@@ -4,13 +4,29 @@
  * out of core dumps and forked children, and owns the tracker of its dirty pages. It knows nothing
  * of guest addresses.
  *
+ *     hva                       floor      size                     max_size
+ *      |--- shown by regions ----|- by an open -|-- mapped, never shown ---|
+ *                                  transaction
+ *
+ * All of max_size is mapped from the start, so that growing moves nothing and whoever still looks
+ * at what a shrink took away finds memory there. Changing the size is resize.c, giving pages back
+ * to the host discard.c.
+ *
+ * Regions are made outside of transactions, and those of another kvmas have transactions of their
+ * own: neither is undone with a resize. So the windows of both must fit whichever way it ends:
+ * below `floor`, the smallest size since the last commit, that commit's included.
+ *
  * Blocks are counted by themselves, not as objects of one kvmas, since a block may serve several:
  * the last unref unmaps at once. That is never inside a lookup or a dispatch: views hold regions,
  * and regions, which end in reclaim only, hold blocks.
  *
  * Invariants:
- *   I1  hva and size are whole host pages, and do not change until the block ends.
+ *   I1  hva, size and max_size are whole host pages; hva and max_size do not change until the block
+ *       ends.
  *   I2  fd >= 0 for MEMFD and FILE only, and is ours.
+ *   I3  floor <= size <= max_size and floor <= committed; all three are equal when home's
+ *       transaction lock is free.
+ *   I4  every living user's window ends below size; that of another kvmas below floor.
  *
  * Read map_block first.
  */
@@ -50,7 +66,8 @@ static int check_config(const struct kvmas_ram_config *config)
 {
 	uint64_t mask = kas_page_size() - 1;
 
-	if (!config->name || config->size == 0 || config->size > INT64_MAX - mask)
+	if (!config->name || config->size == 0 || config->max_size > INT64_MAX - mask ||
+	    config->max_size < config->size)
 		return -EINVAL;
 	if ((unsigned)config->source > KVMAS_RAM_CALLER)
 		return -EINVAL;
@@ -60,14 +77,15 @@ static int check_config(const struct kvmas_ram_config *config)
 		return -EINVAL;
 	if (config->source == KVMAS_RAM_CALLER &&
 	    (!config->hva || (uintptr_t)config->hva & mask ||
-	     (uintptr_t)config->hva + config->size + mask < (uintptr_t)config->hva))
+	     (uintptr_t)config->hva + config->max_size + mask < (uintptr_t)config->hva))
 		return -EINVAL;
 	return 0;
 }
 
 /* The kernel rounds an anonymous mapping of huge pages up, and then refuses to unmap a part of its
- * last page (mm/hugetlb.c): only whole ones are asked for. */
-static int check_huge_size(const struct kvmas_ram_config *config)
+ * last page (mm/hugetlb.c): only whole ones are asked for. They are reserved when they are mapped,
+ * so that room to grow would cost as much as memory. */
+static int init_huge(struct kvmas_ram *ram, const struct kvmas_ram_config *config)
 {
 	struct stat st;
 	int err = 0;
@@ -80,23 +98,33 @@ static int check_huge_size(const struct kvmas_ram_config *config)
 		return -errno;
 	if (fstat(fd, &st))
 		err = -errno;
-	else if (config->size % (uint64_t)st.st_blksize)
+	else if (config->size % (uint64_t)st.st_blksize || config->max_size != config->size)
 		err = -EINVAL;
+	else
+		ram->unit = (uint64_t)st.st_blksize;
 	close(fd);
 	return err;
 }
 
 /* Pages past the end of a file exist, and kill whoever touches them: refuse them beforehand. */
-static int check_file_size(const struct kvmas_ram_config *config)
+static int check_file(int fd, uint64_t fd_offset, uint64_t size)
 {
 	struct stat st;
 
-	if (fstat(config->fd, &st))
+	if (fstat(fd, &st))
 		return -errno;
-	if (S_ISREG(st.st_mode) && (config->fd_offset > (uint64_t)st.st_size ||
-				    config->size > (uint64_t)st.st_size - config->fd_offset))
+	if (S_ISREG(st.st_mode) &&
+	    (fd_offset > (uint64_t)st.st_size || size > (uint64_t)st.st_size - fd_offset))
 		return -EINVAL;
 	return 0;
+}
+
+/* What cannot be written must be there from the start, unless there is no room to grow into. */
+static int check_file_config(const struct kvmas_ram_config *config)
+{
+	bool whole = config->flags & KVMAS_RAM_READONLY;
+
+	return check_file(config->fd, config->fd_offset, whole ? config->max_size : config->size);
 }
 
 static int open_fd(struct kvmas_ram *ram, const struct kvmas_ram_config *config)
@@ -105,7 +133,7 @@ static int open_fd(struct kvmas_ram *ram, const struct kvmas_ram_config *config)
 	int err;
 
 	if (config->source == KVMAS_RAM_FILE) {
-		err = check_file_size(config);
+		err = check_file_config(config);
 		if (err)
 			return err;
 		ram->fd = fcntl(config->fd, F_DUPFD_CLOEXEC, 0);
@@ -118,7 +146,7 @@ static int open_fd(struct kvmas_ram *ram, const struct kvmas_ram_config *config)
 	ram->fd = memfd_create(config->name, flags);
 	if (ram->fd < 0)
 		return -errno;
-	if (ftruncate(ram->fd, (off_t)ram->size) == 0)
+	if (ftruncate(ram->fd, (off_t)ram->max_size) == 0)
 		return 0;
 	err = -errno;
 	close(ram->fd);
@@ -160,33 +188,33 @@ static void *reserve_aligned(uint64_t size)
 	return at + head;
 }
 
-/* Have every page present. MADV_POPULATE_WRITE reports what a touched page could only answer with
- * SIGBUS; before Linux 5.14 there is no safe way, and the request is refused. */
-static int prefault(const struct kvmas_ram *ram, const struct kvmas_ram_config *config)
+/* Have the pages of a part present. MADV_POPULATE_WRITE reports what a touched page could only
+ * answer with SIGBUS; before Linux 5.14 there is no safe way, and the request is refused. */
+static int prefault(const struct kvmas_ram *ram, uint64_t offset, uint64_t size)
 {
-	int advice = config->flags & KVMAS_RAM_READONLY ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
+	int advice = ram->flags & KVMAS_RAM_READONLY ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
 
-	return madvise(ram->hva, ram->size, advice) ? -errno : 0;
+	return madvise(ram->hva + offset, size, advice) ? -errno : 0;
 }
 
 static int advise(const struct kvmas_ram *ram, const struct kvmas_ram_config *config)
 {
 	/* A kernel without transparent huge pages says EINVAL: they were asked for, not ordered. */
 	if (config->flags & KVMAS_RAM_THP)
-		madvise(ram->hva, ram->size, MADV_HUGEPAGE);
-	if (!(config->flags & KVMAS_RAM_DUMP) && madvise(ram->hva, ram->size, MADV_DONTDUMP))
+		madvise(ram->hva, ram->max_size, MADV_HUGEPAGE);
+	if (!(config->flags & KVMAS_RAM_DUMP) && madvise(ram->hva, ram->max_size, MADV_DONTDUMP))
 		return -errno;
-	if (!(config->flags & KVMAS_RAM_FORK) && madvise(ram->hva, ram->size, MADV_DONTFORK))
+	if (!(config->flags & KVMAS_RAM_FORK) && madvise(ram->hva, ram->max_size, MADV_DONTFORK))
 		return -errno;
 	if (config->flags & KVMAS_RAM_PREFAULT)
-		return prefault(ram, config);
+		return prefault(ram, 0, ram->size);
 	return 0;
 }
 
 static void unmap_block(struct kvmas_ram *ram)
 {
 	if (ram->mapped)
-		munmap(ram->hva, ram->size);
+		munmap(ram->hva, ram->max_size);
 	if (ram->fd >= 0)
 		close(ram->fd);
 }
@@ -201,20 +229,20 @@ static int map_block(struct kvmas_ram *ram, const struct kvmas_ram_config *confi
 		ram->hva = config->hva;
 		return 0;
 	}
-	err = check_huge_size(config);
+	err = init_huge(ram, config);
 	if (!err)
 		err = open_fd(ram, config);
 	if (err)
 		return err;
 	if (config->flags & KVMAS_RAM_THP)
-		at = reserve_aligned(ram->size);
+		at = reserve_aligned(ram->max_size);
 	ram->fd_offset = config->source == KVMAS_RAM_FILE ? config->fd_offset : 0;
-	ram->hva = mmap(at, ram->size, prot, mmap_flags(config) | (at ? MAP_FIXED : 0), ram->fd,
+	ram->hva = mmap(at, ram->max_size, prot, mmap_flags(config) | (at ? MAP_FIXED : 0), ram->fd,
 			(off_t)ram->fd_offset);
 	if (ram->hva == MAP_FAILED) {
 		err = -errno;
 		if (at)
-			munmap(at, ram->size);
+			munmap(at, ram->max_size);
 		goto unmap;
 	}
 	ram->mapped = true;
@@ -235,7 +263,7 @@ static int init_block(struct kvmas_ram *ram, const struct kvmas_ram_config *conf
 	ram->name = kas_strdup(ram->home, config->name);
 	if (!ram->name)
 		return -ENOMEM;
-	err = kas_dirty_new(ram->home, kas_ram_npages(ram), &ram->dirty);
+	err = kas_dirty_new(ram->home, ram->max_size >> ram->page_shift, &ram->dirty);
 	if (err)
 		goto free_name;
 	err = map_block(ram, config);
@@ -250,19 +278,44 @@ free_name:
 	return err;
 }
 
+static uint64_t round_up(uint64_t size)
+{
+	return (size + kas_page_size() - 1) & ~(kas_page_size() - 1);
+}
+
+static void init_members(struct kvmas_ram *ram, const struct kvmas_ram_config *config)
+{
+	ram->fd = -1;
+	ram->max_size = round_up(config->max_size);
+	ram->unit = kas_page_size();
+	ram->page_shift = (unsigned)__builtin_ctzll(kas_page_size());
+	ram->source = config->source;
+	ram->flags = config->flags;
+	ram->writable = !(config->flags & KVMAS_RAM_READONLY);
+	ram->destroy = config->destroy;
+	ram->destroy_data = config->destroy_data;
+	pthread_mutex_init(&ram->lock, NULL);
+	TAILQ_INIT(&ram->users);
+	atomic_init(&ram->size, round_up(config->size));
+	kas_ram_settle(ram);
+	atomic_init(&ram->refs, 1);
+}
+
 int kvmas_ram_new(struct kvmas *kvmas, const struct kvmas_ram_config *config,
 		  struct kvmas_ram **ret)
 {
 	struct kvmas_ram_config ours;
-	uint64_t page_size = kas_page_size();
 	struct kvmas_ram *ram;
 	int err;
 
 	if (!kas_alive(kvmas))
 		return -EIO;
 	err = kas_config_copy(&ours, sizeof(ours), config);
-	if (!err)
-		err = check_config(&ours);
+	if (err)
+		return err;
+	if (!ours.max_size)
+		ours.max_size = ours.size;
+	err = check_config(&ours);
 	if (err)
 		return err;
 
@@ -270,15 +323,10 @@ int kvmas_ram_new(struct kvmas *kvmas, const struct kvmas_ram_config *config,
 	if (!ram)
 		return -ENOMEM;
 	ram->home = kvmas;
-	ram->fd = -1;
-	ram->size = (ours.size + page_size - 1) & ~(page_size - 1);
-	ram->page_shift = (unsigned)__builtin_ctzll(page_size);
-	ram->writable = !(ours.flags & KVMAS_RAM_READONLY);
-	ram->destroy = ours.destroy;
-	ram->destroy_data = ours.destroy_data;
-	atomic_init(&ram->refs, 1);
+	init_members(ram, &ours);
 	err = init_block(ram, &ours);
 	if (err) {
+		pthread_mutex_destroy(&ram->lock);
 		kas_free(kvmas, ram);
 		return err;
 	}
@@ -304,6 +352,7 @@ void kvmas_ram_unref(struct kvmas_ram *ram)
 	home = ram->home;
 	kas_dirty_end(ram->dirty);
 	unmap_block(ram);
+	pthread_mutex_destroy(&ram->lock);
 	if (ram->destroy)
 		ram->destroy(ram->destroy_data);
 	kas_free(home, ram->name);
@@ -319,6 +368,11 @@ void *kvmas_ram_get_hva(const struct kvmas_ram *ram)
 uint64_t kvmas_ram_get_size(const struct kvmas_ram *ram)
 {
 	return ram->size;
+}
+
+uint64_t kvmas_ram_get_max_size(const struct kvmas_ram *ram)
+{
+	return ram->max_size;
 }
 
 const char *kvmas_ram_get_name(const struct kvmas_ram *ram)
@@ -337,10 +391,114 @@ int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size)
 
 	if (!kas_alive(ram->home))
 		return -EIO;
-	if (offset > ram->size || size > ram->size - offset)
+	/* What lies past the size may still be written through a view from before a shrink, which
+	 * may yet be undone. */
+	if (offset > ram->max_size || size > ram->max_size - offset)
 		return -EINVAL;
 	if (size)
 		kas_dirty_mark(ram->dirty, first,
 			       ((offset + size - 1) >> ram->page_shift) - first + 1);
 	return 0;
+}
+
+/* ---- windows, and the size they must fit ---- */
+
+static bool fits(uint64_t offset, uint64_t last, uint64_t size)
+{
+	return offset <= size && last < size - offset;
+}
+
+int kas_ram_join(struct kvmas_ram *ram, struct ram_user *user)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&ram->lock);
+	if (fits(user->offset, *user->last, ram->floor))
+		TAILQ_INSERT_TAIL(&ram->users, user, of_block);
+	else
+		err = -EINVAL;
+	pthread_mutex_unlock(&ram->lock);
+	return err;
+}
+
+void kas_ram_leave(struct kvmas_ram *ram, struct ram_user *user)
+{
+	pthread_mutex_lock(&ram->lock);
+	TAILQ_REMOVE(&ram->users, user, of_block);
+	pthread_mutex_unlock(&ram->lock);
+}
+
+bool kas_ram_fits(struct kvmas_ram *ram, const struct ram_user *user, uint64_t last)
+{
+	bool result;
+
+	pthread_mutex_lock(&ram->lock);
+	result =
+		fits(user->offset, last, user->object->kvmas == ram->home ? ram->size : ram->floor);
+	pthread_mutex_unlock(&ram->lock);
+	return result;
+}
+
+/* Under ram->lock and home's transaction lock, which guards the windows of home's regions; those of
+ * others are not looked at. The dead can be shown no more, and only wait for their end. */
+static bool is_free_past(const struct kvmas_ram *ram, uint64_t size)
+{
+	const struct ram_user *user;
+
+	TAILQ_FOREACH(user, &ram->users, of_block) {
+		if (kas_object_is_dead(user->object))
+			continue;
+		if (user->object->kvmas != ram->home || !fits(user->offset, *user->last, size))
+			return false;
+	}
+	return true;
+}
+
+int kas_ram_set_size(struct kvmas_ram *ram, uint64_t size)
+{
+	int err = -EBUSY;
+
+	pthread_mutex_lock(&ram->lock);
+	if (is_free_past(ram, size)) {
+		ram->size = size;
+		ram->floor = size < ram->floor ? size : ram->floor;
+		err = 0;
+	}
+	pthread_mutex_unlock(&ram->lock);
+	return err;
+}
+
+/* Others of the same transaction may still be to be undone, so that the size is not yet that which
+ * was committed; but none that it will have from here on is smaller than both. */
+void kas_ram_restore_size(struct kvmas_ram *ram, uint64_t size)
+{
+	pthread_mutex_lock(&ram->lock);
+	ram->size = size;
+	ram->floor = size < ram->committed ? size : ram->committed;
+	pthread_mutex_unlock(&ram->lock);
+}
+
+void kas_ram_settle(struct kvmas_ram *ram)
+{
+	ram->committed = ram->size;
+	kas_ram_restore_size(ram, ram->size);
+}
+
+/* ---- pages ---- */
+
+int kas_ram_check_backing(const struct kvmas_ram *ram, uint64_t size)
+{
+	return ram->source == KVMAS_RAM_FILE ? check_file(ram->fd, ram->fd_offset, size) : 0;
+}
+
+int kas_ram_prefault(const struct kvmas_ram *ram, uint64_t offset, uint64_t size)
+{
+	return ram->flags & KVMAS_RAM_PREFAULT ? prefault(ram, offset, size) : 0;
+}
+
+int kas_ram_give_back(const struct kvmas_ram *ram, uint64_t offset, uint64_t size)
+{
+	bool shared = ram->fd >= 0 && !(ram->flags & KVMAS_RAM_PRIVATE);
+
+	return madvise(ram->hva + offset, size, shared ? MADV_REMOVE : MADV_DONTNEED) ? -errno : 0;
 }

@@ -4,25 +4,28 @@
  * changes the tree, render.c reads it.
  *
  *     container "system"
- *       children (topmost first): [vga-hole, prio 1] -> [ram-low, prio 0] -> [pci-hole, prio -1]
- *                                      |                    |
- *                                      target               target
- *                                      v                    v
- *                                 container "pci"          RAM "ram"
+ *       children: [vga-hole, priority 1]  [ram-low, priority 0]  [pci-hole, priority -1]
+ *                        | target ^ alias       | target
+ *                        v        |             v
+ *                   container "pci"         RAM "ram"
  *
- * A container holds its children, an alias its target. Loops are refused, so that references form
- * no cycle and a walk ends.
+ * A container holds its children, an alias its target: a container that holds an alias of itself
+ * holds itself, until that is taken out. Links lead both ways: down for painting, up for carrying
+ * damage.
  *
  * Invariants, under the transaction lock:
- *   I1  children are sorted by descending priority; among equals, the one linked last comes first.
- *   I2  a region is in its parent's list if and only if state.parent is set.
- *   I3  no region reaches itself through children and targets.
- *   I4  target is set for aliases only; ram for RAM, ROM and ROMD only, and the window lies in its block.
+ *   I1  a region is in its parent's tree if and only if state.parent is set, and in its target's
+ *       list of aliases if and only if state.target is.
+ *   I2  places are unique; a region that is added, moved or given a priority gets a new one.
+ *   I3  no region contains itself, and no alias is seen inside itself: painting ends (loop.c).
+ *   I4  target is set for aliases only; ram for RAM, ROM and ROMD only, and the window lies in its
+ *   block.
  */
 #include "region.h"
 
 #include <errno.h>
 
+#include "children.h"
 #include "ram.h"
 
 /* Which members a kind must have (ram, target) or may have (ops); it must not have the others. */
@@ -45,10 +48,7 @@ static const unsigned initial_attrs[] = {
 
 static int check_ram(const struct kvmas_region_config *config)
 {
-	uint64_t size = kvmas_ram_get_size(config->ram);
-
-	if (config->ram_offset & (kas_page_size() - 1) || config->ram_offset > size ||
-	    kas_size_to_last(config->size) >= size - config->ram_offset)
+	if (config->ram_offset & (kas_page_size() - 1))
 		return -EINVAL;
 	if (config->kind == KVMAS_REGION_RAM && !config->ram->writable)
 		return -EINVAL;
@@ -77,34 +77,52 @@ static void region_end(struct object *object)
 {
 	struct kvmas_region *region = kas_container_of(object, struct kvmas_region, object);
 	struct kvmas *kvmas = object->kvmas;
+	struct region_state alone = {0};
+	struct kvmas_region *target = region->state.target;
 	struct kvmas_region *child;
 
-	while ((child = TAILQ_FIRST(&region->children))) {
-		kas_region_unlink(child);
-		kvmas_region_unref(child);
+	while ((child = region->children)) {
+		struct region_state orphan = child->state;
+
+		orphan.parent = NULL;
+		kas_region_put(child, &orphan);
+		kas_object_unref(&child->object);
 	}
+	kas_region_put(region, &alone);
 	pthread_mutex_lock(&kvmas->lists_lock);
 	TAILQ_REMOVE(&kvmas->regions, region, all);
+	kvmas->nregions--;
 	pthread_mutex_unlock(&kvmas->lists_lock);
 	if (region->destroy)
 		region->destroy(region->opaque);
-	kvmas_region_unref(region->state.target);
+	if (target)
+		kas_object_unref(&target->object);
+	if (region->ram)
+		kas_ram_leave(region->ram, &region->ram_user);
 	kvmas_ram_unref(region->ram);
 	kas_free(kvmas, region->name);
 	kas_free(kvmas, region);
 }
 
-/* Make the region known, and see that each client has a bitmap for its block. */
+/* Make the region known, also to its block, and see that each client has a bitmap for that. */
 static int enlist(struct kvmas *kvmas, struct kvmas_region *region)
 {
-	int err = 0;
+	int err = region->ram ? kas_ram_join(region->ram, &region->ram_user) : 0;
 
+	if (err)
+		return err;
 	pthread_mutex_lock(&kvmas->lists_lock);
-	if (region->ram)
+	if (kvmas->nregions >= kvmas->config.max_regions)
+		err = -E2BIG;
+	if (!err && region->ram)
 		err = kas_dirty_add_bitmaps(region->ram->dirty, kvmas);
-	if (!err)
+	if (!err) {
 		TAILQ_INSERT_TAIL(&kvmas->regions, region, all);
+		kvmas->nregions++;
+	}
 	pthread_mutex_unlock(&kvmas->lists_lock);
+	if (err && region->ram)
+		kas_ram_leave(region->ram, &region->ram_user);
 	return err;
 }
 
@@ -113,14 +131,34 @@ static void init_members(struct kvmas_region *region, const struct kvmas_region_
 	region->kind = config->kind;
 	region->ram = config->ram;
 	region->ram_offset = config->ram_offset;
+	region->ram_user = (struct ram_user){
+		.object = &region->object,
+		.offset = config->ram_offset,
+		.last = &region->state.last,
+	};
 	region->opaque = config->opaque;
 	region->destroy = config->destroy;
 	region->state.last = kas_size_to_last(config->size);
 	region->state.enabled = true;
 	region->state.attrs = initial_attrs[config->kind];
-	region->state.target = config->target;
 	region->state.target_offset = config->target_offset;
-	TAILQ_INIT(&region->children);
+	LIST_INIT(&region->aliases);
+}
+
+/* The target's list of aliases is the tree's. A thread that has the lock already may be in a
+ * listener's callback: a region that nothing shows yet is no change of topology. */
+static void set_first_target(struct kvmas_region *alias, struct kvmas_region *target)
+{
+	struct kvmas *kvmas = alias->object.kvmas;
+	struct region_state state = alias->state;
+	bool locks = !kas_lock_is_mine(kvmas);
+
+	if (locks && kas_lock(kvmas))
+		return; /* in a forked child, where nothing is ever shown */
+	state.target = kvmas_region_ref(target);
+	kas_region_put(alias, &state);
+	if (locks)
+		kas_unlock(kvmas);
 }
 
 int kvmas_region_new(struct kvmas *kvmas, const struct kvmas_region_config *config,
@@ -150,18 +188,19 @@ int kvmas_region_new(struct kvmas *kvmas, const struct kvmas_region_config *conf
 	region->name = kas_strdup(kvmas, ours.name);
 	if (!region->name)
 		goto free_region;
+	kas_object_init(&region->object, kvmas, region_end);
 	err = enlist(kvmas, region);
 	if (err)
-		goto free_name;
+		goto let_go;
 	if (region->ram)
 		kvmas_ram_ref(region->ram);
-	if (region->state.target)
-		kvmas_region_ref(region->state.target);
-	kas_object_init(&region->object, kvmas, region_end);
+	if (ours.target)
+		set_first_target(region, ours.target);
 	*ret = region;
 	return 0;
 
-free_name:
+let_go:
+	kas_let_go(kvmas);
 	kas_free(kvmas, region->name);
 free_region:
 	kas_free(kvmas, region);
@@ -205,55 +244,67 @@ static void visit(struct kvmas_region *region, uint64_t walk, struct kvmas_regio
 	*list = region;
 }
 
-bool kas_region_reaches(struct kvmas_region *from, const struct kvmas_region *to)
+void kas_region_visit_above(struct kvmas_region *region, uint64_t walk, struct kvmas_region **list)
 {
-	uint64_t walk = ++from->object.kvmas->txn.walks;
+	struct kvmas_region *alias;
+
+	if (region->state.parent)
+		visit(region->state.parent, walk, list);
+	LIST_FOREACH(alias, &region->aliases, alias)
+		visit(alias, walk, list);
+}
+
+/* Whether links lead up from one region to another, in one step or more. What lies above a region
+ * is mostly little; what lies below may be all there is. */
+static bool leads_up(struct kvmas_region *bottom, const struct kvmas_region *top)
+{
+	uint64_t walk = ++bottom->object.kvmas->txn.walks;
 	struct kvmas_region *list = NULL;
 
-	visit(from, walk, &list);
+	if (!top->children && !top->state.target)
+		return false;
+	kas_region_visit_above(bottom, walk, &list);
 	while (list) {
 		struct kvmas_region *region = list;
-		struct kvmas_region *child;
 
-		if (region == to)
+		if (region == top)
 			return true;
 		list = region->next_visit;
-		if (region->state.target)
-			visit(region->state.target, walk, &list);
-		TAILQ_FOREACH(child, &region->children, sibling)
-			visit(child, walk, &list);
+		kas_region_visit_above(region, walk, &list);
 	}
 	return false;
 }
 
-void kas_region_link_above(struct kvmas_region *region, struct kvmas_region *parent,
-			   struct kvmas_region *below)
+bool kas_region_reaches(const struct kvmas_region *from, struct kvmas_region *to)
 {
-	region->state.parent = parent;
-	if (below)
-		TAILQ_INSERT_BEFORE(below, region, sibling);
-	else
-		TAILQ_INSERT_TAIL(&parent->children, region, sibling);
+	return from == to || leads_up(to, from);
 }
 
-void kas_region_link(struct kvmas_region *region, struct kvmas_region *parent)
+bool kas_region_is_in_circle(struct kvmas_region *region)
 {
-	struct kvmas_region *below;
-
-	TAILQ_FOREACH(below, &parent->children, sibling) {
-		if (below->state.priority <= region->state.priority)
-			break;
-	}
-	kas_region_link_above(region, parent, below);
+	return leads_up(region, region);
 }
 
-void kas_region_unlink(struct kvmas_region *region)
+void kas_region_put(struct kvmas_region *region, const struct region_state *state)
 {
-	TAILQ_REMOVE(&region->state.parent->children, region, sibling);
-	region->state.parent = NULL;
+	struct region_state old = region->state;
+	bool moves = old.parent != state->parent || old.offset != state->offset ||
+		     old.place != state->place;
+
+	if (old.parent && moves)
+		kas_children_remove(region);
+	if (old.target && old.target != state->target)
+		LIST_REMOVE(region, alias);
+	region->state = *state;
+	if (state->parent && moves)
+		kas_children_insert(region);
+	else if (state->parent && old.last != state->last)
+		kas_children_resized(region);
+	if (state->target && old.target != state->target)
+		LIST_INSERT_HEAD(&state->target->aliases, region, alias);
 }
 
 bool kas_region_fits(const struct kvmas_region *region, uint64_t last)
 {
-	return !region->ram || last < region->ram->size - region->ram_offset;
+	return !region->ram || kas_ram_fits(region->ram, &region->ram_user, last);
 }

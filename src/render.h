@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Painting a tree flat: see render.c. */
+/* Painting a part of a tree flat: see render.c. */
 #ifndef KAS_RENDER_H
 #define KAS_RENDER_H
 
@@ -28,20 +28,33 @@ static inline bool kas_range_is_writable(const struct flat_range *range)
 	return kas_range_ram(range) && !(range->attrs & (ATTR_READONLY | ATTR_ROMD));
 }
 
-/* Sorted, disjoint ranges, merged where they continue each other. */
-struct flat {
-	struct flat_range *ranges;
+/* Whether *after* lies right behind *before*, goes on where that ends, and looks alike. */
+static inline bool kas_range_goes_on(const struct flat_range *before,
+				     const struct flat_range *after)
+{
+	uint64_t length = after->range.first - before->range.first;
+
+	return before->range.last + 1 == after->range.first && before->region == after->region &&
+	       before->offset + length == after->offset && before->attrs == after->attrs;
+}
+
+/* What is painted: sorted, disjoint pieces. Those that go on from each other are mostly joined, and
+ * unmergeable ones never. */
+struct canvas {
+	struct kvmas *kvmas;
 	size_t count;
-	size_t capacity;
-	size_t gap; /* while painting: where the free room is; afterwards at the end */
+	size_t gap;     /* while painting: where the free room is */
+	uint64_t nodes; /* visited so far, over all windows */
 };
 
 /*
- * Render the tree below *root*, its byte 0 at address 0. The transaction lock is held; regions are
- * not referenced. -ENOMEM; -E2BIG past the caps of the kvmas_config, or when nested too deep.
- * Free with kas_flat_fini, also after an error.
+ * Paint what *root*, its byte 0 at address 0, shows in *window*, on an empty canvas. The
+ * transaction lock is held; regions are not referenced. -ENOMEM; -E2BIG past the caps of the
+ * kvmas_config.
  */
-int kas_render(struct kvmas_region *root, struct flat *flat);
-void kas_flat_fini(struct kvmas *kvmas, struct flat *flat);
+int kas_render(struct kvmas_region *root, struct range window, struct canvas *canvas);
+
+/* What has been painted, until the next painting. */
+const struct flat_range *kas_canvas_ranges(const struct canvas *canvas);
 
 #endif

@@ -6,7 +6,7 @@
  * sees the tree: readers see views, which do not change before publication.
  *
  *     begin ... edits ... commit
- *                           render     each space's next view, beside its view        may fail
+ *                           render     each damaged root's next view, beside its view may fail
  *                           ask        listeners of the spaces that change            may refuse
  *                           prepare    each tie follows: KVM's slots move             may fail
  *                           publish    views and logging become the new ones
@@ -16,15 +16,16 @@
  *     restored, newest first
  *
  * A dry run renders, walks what would change, and drops the next views: the tree, the undos and
- * `touched` stay as they are.
+ * the damage stay as they are.
  *
  * Levels nest on one thread. An inner abort cannot undo its part alone, since edits outside may
  * build on it: it dooms the whole, which the outermost commit undoes.
  *
  * Invariants, when the lock is free:
- *   I1  depth is 0, undo is empty, txn.logging and every next_view are NULL, doomed is false.
- *   I2  every view shows its tree, but for spaces made in a transaction that failed: `touched` then
- *       stays, so that the next commit renders them, whatever it changes.
+ *   I1  depth is 0, undo is empty, txn.logging and the next of every root are NULL, doomed is
+ *   false.
+ *   I2  every view shows its tree, but for roots that are damaged: of spaces made in a transaction
+ *       that failed. The next commit renders them, whatever it changes.
  *
  * Read commit_outermost first.
  */
@@ -40,12 +41,14 @@ void kas_txn_record(struct kvmas *kvmas, struct undo *undo)
 {
 	undo->next = kvmas->txn.undo;
 	kvmas->txn.undo = undo;
-	kas_txn_touch(kvmas);
 }
 
-void kas_txn_touch(struct kvmas *kvmas)
+void kas_txn_take_back(struct kvmas *kvmas)
 {
-	kvmas->txn.touched = true;
+	struct undo *undo = kvmas->txn.undo;
+
+	kvmas->txn.undo = undo->next;
+	undo->restore(undo);
 }
 
 int kvmas_begin(struct kvmas *kvmas)
@@ -61,12 +64,9 @@ int kvmas_begin(struct kvmas *kvmas)
 /* Newest first: each finds the tree as its change left it. */
 static void undo_all(struct kvmas *kvmas)
 {
-	struct undo *undo;
-
-	while ((undo = kvmas->txn.undo)) {
-		kvmas->txn.undo = undo->next;
-		undo->restore(undo);
-	}
+	while (kvmas->txn.undo)
+		kas_txn_take_back(kvmas);
+	kas_roots_forget_damage(kvmas);
 	kas_logging_drop_next(kvmas);
 }
 
@@ -78,27 +78,6 @@ static void release_all(struct kvmas *kvmas)
 		kvmas->txn.undo = undo->next;
 		undo->release(undo);
 	}
-}
-
-static int render_spaces(struct kvmas *kvmas)
-{
-	struct kvmas_space *space;
-
-	TAILQ_FOREACH(space, &kvmas->spaces, all) {
-		int err = kas_object_is_dead(&space->object) ? 0 : kas_space_render(space);
-
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-static void drop_next_views(struct kvmas *kvmas)
-{
-	struct kvmas_space *space;
-
-	TAILQ_FOREACH(space, &kvmas->spaces, all)
-		kas_space_drop_next(space);
 }
 
 /* Cancel the ties before the one that refused, last first. */
@@ -135,16 +114,14 @@ static int prepare_ties(struct kvmas *kvmas)
 static void publish(struct kvmas *kvmas)
 {
 	struct log_table *logging_before = kas_logging_publish(kvmas);
-	struct kvmas_space *space;
 	struct tie *tie;
 
-	TAILQ_FOREACH(space, &kvmas->spaces, all)
-		kas_space_publish(space);
+	kas_roots_publish(kvmas);
 	TAILQ_FOREACH(tie, &kvmas->ties, all)
 		tie->finish(tie);
 	kas_listeners_tell(kvmas, logging_before);
-	TAILQ_FOREACH(space, &kvmas->spaces, all)
-		kas_space_forget_old(space);
+	kas_spaces_forget_changing(kvmas);
+	kas_roots_let_go(kvmas);
 	if (logging_before != kvmas->logging)
 		kas_log_table_free(kvmas, logging_before);
 }
@@ -152,10 +129,22 @@ static void publish(struct kvmas *kvmas)
 /* Up to what is ahead: the next views and logging are ready. */
 static int make_ready(struct kvmas *kvmas)
 {
+	int err;
+
 	kas_logging_forget_gone(kvmas);
 	if (kvmas->txn.doomed)
 		return -ECANCELED;
-	return kvmas->txn.touched ? render_spaces(kvmas) : 0;
+	kas_spaces_retire(kvmas);
+	err = kas_roots_render(kvmas);
+	if (!err)
+		kas_spaces_find_changing(kvmas);
+	return err;
+}
+
+static void make_unready(struct kvmas *kvmas)
+{
+	kas_spaces_forget_changing(kvmas);
+	kas_roots_unrender(kvmas);
 }
 
 static int commit_outermost(struct kvmas *kvmas)
@@ -168,11 +157,10 @@ static int commit_outermost(struct kvmas *kvmas)
 		err = prepare_ties(kvmas);
 	if (err) {
 		kas_listeners_cancel(kvmas);
-		drop_next_views(kvmas);
+		make_unready(kvmas);
 		undo_all(kvmas);
 		return err;
 	}
-	kvmas->txn.touched = false;
 	publish(kvmas);
 	release_all(kvmas);
 	return 0;
@@ -183,6 +171,7 @@ static void finish(struct kvmas *kvmas)
 {
 	kvmas->txn.doomed = false;
 	kas_logging_close_locked(kvmas);
+	kas_buffers_trim(kvmas);
 	kas_reclaim(kvmas);
 }
 
@@ -239,7 +228,9 @@ int kvmas_abort(struct kvmas *kvmas)
 
 int kas_txn_end(struct kvmas *kvmas, int err)
 {
-	int result = kvmas_commit(kvmas);
+	/* What failed as a transaction by itself must not make others' changes real either. */
+	bool back = err && kvmas->txn.depth == 1;
+	int result = back ? kvmas_abort(kvmas) : kvmas_commit(kvmas);
 
 	return err ? err : result;
 }
@@ -249,7 +240,7 @@ static int walk_ahead(struct kvmas *kvmas, kvmas_change_fn *fn, void *data)
 	struct kvmas_space *space;
 	int result = 0;
 
-	TAILQ_FOREACH(space, &kvmas->spaces, all) {
+	TAILQ_FOREACH(space, &kvmas->changing, changing) {
 		struct kvmas_changes changes = kas_changes_ahead(space);
 
 		if (!result && !kas_object_is_dead(&space->object))
@@ -264,13 +255,14 @@ int kvmas_dry_run(struct kvmas *kvmas, kvmas_change_fn *fn, void *data)
 
 	if (result)
 		return result;
-	/* What is not in a transaction may still have something to render (I2): not of the caller's. */
+	/* What is not in a transaction may still have something to render (I2): not of the
+	 * caller's. */
 	if (kvmas->txn.depth) {
 		kvmas->txn.calling = true;
 		result = make_ready(kvmas);
 		if (!result && fn)
 			result = walk_ahead(kvmas, fn, data);
-		drop_next_views(kvmas);
+		make_unready(kvmas);
 		kvmas->txn.calling = false;
 	}
 	kas_unlock(kvmas);

@@ -17,8 +17,8 @@ struct undo {
 /* Record a change just made, inside a transaction. */
 void kas_txn_record(struct kvmas *kvmas, struct undo *undo);
 
-/* There is something to render that no undo tells of. */
-void kas_txn_touch(struct kvmas *kvmas);
+/* Undo the change recorded last. */
+void kas_txn_take_back(struct kvmas *kvmas);
 
 /* End one level begun with kvmas_begin, in which nothing went wrong if err is 0: returns err, or
  * what the commit said. On err this level has changed nothing. */

@@ -1,14 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Views: what a space looks like, flat, from one commit to the next. A view is immutable from its
+ * Views: what a root looks like, flat, from one commit to the next. A view is immutable from its
  * birth; whoever looks at one holds it, and it holds the regions that it shows, so that all that a
  * section points to outlives the look.
  *
- * Invariants:
- *   I1  ranges are sorted by address, disjoint, and no two of them continue each other.
- *   I2  each range's region is neither a container nor an alias, and is held.
+ * A view is an array of pages, each with some dozens of ranges. A commit makes anew the pages that
+ * change, and the array; all others it shares with the view before:
  *
- * Cost: looking up an address is a binary search. Read kas_view_find first.
+ *     generation 7   [a][b][c][d]
+ *     generation 8   [a][b'][c][d]          b is dropped by 8: it hangs on 7
+ *     generation 9   [a][b'][c'][d][e]      c is dropped by 9: it hangs on 8
+ *
+ * A page is in the views from its birth up to the one it hangs on, and in no others. So when a view
+ * ends, what hangs on it is still in the next older one that is alive, if it was born by then;
+ * there it is hung, or else it is freed. The newest, once it ends, is the last to have all its
+ * pages. Nothing is counted, and views may end in any order.
+ *
+ * Regions are held by pages, not by views: region->shown counts ranges, under the transaction lock,
+ * and the first of them takes one reference. Views end in reclaim only, which has the lock.
+ *
+ * Invariants:
+ *   I1  ranges are sorted by address, disjoint, and no two of them could be one.
+ *   I2  each range's region is neither a container nor an alias, and is held.
+ *   I3  a published page is in each view of its lineage from birth up to the one on which it hangs;
+ *       if it hangs on none, up to the newest.
+ *   I4  lasts, of views and pages, ascend, and say what the ranges say.
+ *
+ * Cost: looking up an address is two binary searches. Read kas_view_seek and bequeath first.
  */
 #include "view.h"
 
@@ -17,41 +35,118 @@
 
 #include "ram.h"
 
-int kas_view_new(struct kvmas *kvmas, const struct flat *flat, struct kvmas_view **ret)
+struct page *kas_page_new(struct kvmas *kvmas, const struct flat_range *ranges, size_t count,
+			  uint64_t birth)
 {
-	struct kvmas_view *view =
-		kas_alloc(kvmas, sizeof(*view) + flat->count * sizeof(view->ranges[0]));
+	struct page *page = kas_resize(kvmas, NULL, sizeof(*page));
+
+	if (!page)
+		return NULL;
+	page->count = (unsigned)count;
+	page->birth = birth;
+	page->next = NULL;
+	memcpy(page->ranges, ranges, count * sizeof(*ranges));
+	for (size_t i = 0; i < KAS_PAGE_RANGES; i++)
+		page->lasts[i] = i < count ? ranges[i].range.last : UINT64_MAX;
+	for (size_t i = 0; i < count; i++) {
+		if (ranges[i].region->shown++ == 0)
+			kas_object_ref(&ranges[i].region->object);
+	}
+	return page;
+}
+
+void kas_page_free(struct kvmas *kvmas, struct page *page)
+{
+	for (unsigned i = 0; i < page->count; i++) {
+		struct kvmas_region *region = page->ranges[i].region;
+
+		if (--region->shown == 0)
+			kas_object_unref(&region->object);
+	}
+	kas_free(kvmas, page);
+}
+
+/* A page that *from*, now ending, was the last to have. */
+static void bequeath(struct page *page, struct kvmas_view *older, struct kvmas *kvmas)
+{
+	if (!older || page->birth > older->generation) {
+		kas_page_free(kvmas, page);
+		return;
+	}
+	page->next = older->dropped;
+	older->dropped = page;
+}
+
+static void view_end(struct object *object)
+{
+	struct kvmas_view *view = kas_container_of(object, struct kvmas_view, object);
+	struct kvmas_view *older = TAILQ_PREV(view, view_list, of_lineage);
+	struct object *holder = view->lineage->holder;
+	struct kvmas *kvmas = object->kvmas;
+	struct page *page;
+
+	if (view->generation == view->lineage->generation) {
+		for (size_t i = 0; i < view->npages; i++)
+			bequeath(view->pages[i], older, kvmas);
+	}
+	while ((page = view->dropped)) {
+		view->dropped = page->next;
+		bequeath(page, older, kvmas);
+	}
+	TAILQ_REMOVE(&view->lineage->views, view, of_lineage);
+	kas_free(kvmas, view);
+	kas_object_unref(holder);
+}
+
+int kas_view_new(struct lineage *lineage, const struct page_entry *pages, size_t npages,
+		 size_t count, struct kvmas_view **ret)
+{
+	struct kvmas *kvmas = lineage->holder->kvmas;
+	const size_t per_page = sizeof(uintptr_t) + sizeof(uint64_t); /* of pages[] and lasts[] */
+	struct kvmas_view *view = kas_resize(kvmas, NULL, sizeof(*view) + npages * per_page);
 
 	if (!view)
 		return -ENOMEM;
-	kas_hold(kvmas);
-	view->kvmas = kvmas;
-	atomic_init(&view->refs, 1);
-	view->count = flat->count;
-	for (size_t i = 0; i < flat->count; i++) {
-		view->ranges[i] = flat->ranges[i];
-		kvmas_region_ref(view->ranges[i].region);
+	*view = (struct kvmas_view){
+		.lineage = lineage,
+		.generation = lineage->generation + 1,
+		.npages = npages,
+		.count = count,
+	};
+	view->lasts = (uint64_t *)(void *)&view->pages[npages];
+	for (size_t i = 0; i < npages; i++) {
+		view->pages[i] = pages[i].page;
+		view->lasts[i] = pages[i].last;
 	}
+	kas_object_init(&view->object, kvmas, view_end);
+	kas_object_ref(lineage->holder);
 	*ret = view;
 	return 0;
 }
 
-void kas_view_ref(struct kvmas_view *view)
+void kas_view_discard(struct kvmas_view *view)
 {
-	atomic_fetch_add_explicit(&view->refs, 1, memory_order_relaxed);
-}
+	struct object *holder = view->lineage->holder;
+	struct kvmas *kvmas = view->object.kvmas;
 
-void kas_view_unref(struct kvmas_view *view)
-{
-	struct kvmas *kvmas;
-
-	if (!view || atomic_fetch_sub_explicit(&view->refs, 1, memory_order_acq_rel) != 1)
-		return;
-	kvmas = view->kvmas;
-	for (size_t i = 0; i < view->count; i++)
-		kas_object_unref(&view->ranges[i].region->object);
+	for (size_t i = 0; i < view->npages; i++) {
+		if (view->pages[i]->birth == view->generation)
+			kas_page_free(kvmas, view->pages[i]);
+	}
 	kas_free(kvmas, view);
 	kas_let_go(kvmas);
+	kas_object_unref(holder);
+}
+
+void kas_view_publish(struct kvmas_view *view, struct page *dropped)
+{
+	struct lineage *lineage = view->lineage;
+	struct kvmas_view *before = TAILQ_LAST(&lineage->views, view_list);
+
+	if (before)
+		before->dropped = dropped;
+	lineage->generation = view->generation;
+	TAILQ_INSERT_TAIL(&lineage->views, view, of_lineage);
 }
 
 bool kas_flat_range_equal(const struct flat_range *a, const struct flat_range *b)
@@ -60,31 +155,28 @@ bool kas_flat_range_equal(const struct flat_range *a, const struct flat_range *b
 	       a->region == b->region && a->offset == b->offset && a->attrs == b->attrs;
 }
 
-bool kas_view_shows(const struct kvmas_view *view, const struct flat *flat)
+/* How many of *count* ascending keys are below *key*. The steps do not depend on what is compared,
+ * so that no branch is there to be mispredicted. */
+static size_t count_below(const uint64_t *keys, size_t count, uint64_t key)
 {
-	if (view->count != flat->count)
-		return false;
-	for (size_t i = 0; i < view->count; i++) {
-		if (!kas_flat_range_equal(&view->ranges[i], &flat->ranges[i]))
-			return false;
+	const uint64_t *at = keys;
+
+	while (count > 1) {
+		size_t half = count / 2;
+
+		at += (at[half - 1] < key) * half;
+		count -= half;
 	}
-	return true;
+	return (size_t)(at - keys) + (count && *at < key);
 }
 
-size_t kas_view_find(const struct kvmas_view *view, uint64_t address)
+struct view_at kas_view_seek(const struct kvmas_view *view, uint64_t address)
 {
-	size_t low = 0;
-	size_t high = view->count;
+	struct view_at at = {.page = count_below(view->lasts, view->npages, address)};
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (view->ranges[middle].range.last < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	if (at.page < view->npages)
+		at.index = count_below(view->pages[at.page]->lasts, KAS_PAGE_RANGES, address);
+	return at;
 }
 
 void *kas_region_hva(const struct kvmas_region *region, uint64_t offset)
@@ -117,36 +209,34 @@ void kas_section_fill(struct kvmas_section *section, const struct flat_range *ra
 	section->fd_offset = ram->fd < 0 ? 0 : ram->fd_offset + section->ram_offset;
 }
 
-static int section_at(const struct kvmas_view *view, size_t index, struct kvmas_section *ret)
+static int section_of(const struct flat_range *range, struct kvmas_section *ret)
 {
-	if (index == view->count)
+	if (!range)
 		return -ENOENT;
-	kas_section_fill(ret, &view->ranges[index]);
+	kas_section_fill(ret, range);
 	return 0;
 }
 
 int kvmas_view_lookup(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret)
 {
-	size_t index;
+	const struct flat_range *range;
 
-	if (!kas_alive(view->kvmas))
+	if (!kas_alive(view->object.kvmas))
 		return -EIO;
-	index = kas_view_find(view, gpa);
-	if (index < view->count && view->ranges[index].range.first > gpa)
-		return -ENOENT;
-	return section_at(view, index, ret);
+	range = kas_view_find(view, gpa);
+	return section_of(range && range->range.first <= gpa ? range : NULL, ret);
 }
 
 int kvmas_view_find(const struct kvmas_view *view, uint64_t gpa, struct kvmas_section *ret)
 {
-	if (!kas_alive(view->kvmas))
+	if (!kas_alive(view->object.kvmas))
 		return -EIO;
-	return section_at(view, kas_view_find(view, gpa), ret);
+	return section_of(kas_view_find(view, gpa), ret);
 }
 
 int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section)
 {
 	if (section->last == UINT64_MAX)
-		return -ENOENT;
+		return kas_alive(view->object.kvmas) ? -ENOENT : -EIO;
 	return kvmas_view_find(view, section->last + 1, section);
 }

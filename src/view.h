@@ -1,28 +1,131 @@
 /* SPDX-License-Identifier: MIT */
-/* Views: immutable flat renderings, counted. See view.c. */
+/* Views: immutable flat renderings in pages that they share. See view.c. */
 #ifndef KAS_VIEW_H
 #define KAS_VIEW_H
 
 #include "render.h"
 
-struct log_table;
+/* How many ranges a page holds. Tests build with less. */
+#ifndef KAS_PAGE_RANGES
+#define KAS_PAGE_RANGES 64
+#endif
 
-struct kvmas_view {
-	struct kvmas *kvmas; /* held */
-	atomic_uint refs;
-	size_t count;
-	struct flat_range ranges[]; /* their regions are held */
+struct page {
+	uint64_t lasts[KAS_PAGE_RANGES]; /* of the ranges; behind count all UINT64_MAX */
+	unsigned count;                  /* at least 1 */
+	uint64_t birth;                  /* the generation of the first view that has it */
+	struct page *next;               /* in a view's list of pages that it is the last to have */
+	struct flat_range ranges[KAS_PAGE_RANGES];
 };
 
-int kas_view_new(struct kvmas *kvmas, const struct flat *flat, struct kvmas_view **ret);
-void kas_view_ref(struct kvmas_view *view);
-void kas_view_unref(struct kvmas_view *view);
+TAILQ_HEAD(view_list, kvmas_view);
 
-bool kas_view_shows(const struct kvmas_view *view, const struct flat *flat);
+/* The views of one root that are alive, published ones only, oldest first. */
+struct lineage {
+	struct object *holder; /* lives as long as any of them: each holds it */
+	struct view_list views;
+	uint64_t generation; /* of the newest */
+};
+
+struct kvmas_view {
+	struct object object;
+	struct lineage *lineage;
+	TAILQ_ENTRY(kvmas_view) of_lineage;
+	uint64_t generation;
+	struct page *dropped; /* what its successor does not have, and nobody later */
+	size_t count;         /* ranges */
+	size_t nunmergeable;  /* of them */
+	size_t npages;
+	uint64_t *lasts; /* of the pages; behind pages[] in the same memory */
+	struct page *pages[];
+};
+
+/* A place in a view: a range, or, with page == npages, its end. */
+struct view_at {
+	size_t page;
+	size_t index;
+};
+
+/* A page of *count* ranges, whose regions it holds. NULL without memory. */
+struct page *kas_page_new(struct kvmas *kvmas, const struct flat_range *ranges, size_t count,
+			  uint64_t birth);
+void kas_page_free(struct kvmas *kvmas, struct page *page);
+
+/* A page on its way into a view. Its last is here, too: most pages are shared, and need not be
+ * looked at. */
+struct page_entry {
+	struct page *page;
+	uint64_t last;
+};
+
+/* The successor, to be, of the newest view of a lineage: of these pages, with that many ranges in
+ * all. The new pages are its own from then on. -ENOMEM. */
+int kas_view_new(struct lineage *lineage, const struct page_entry *pages, size_t npages,
+		 size_t count, struct kvmas_view **ret);
+/* End one that was not published. */
+void kas_view_discard(struct kvmas_view *view);
+/* Make it the newest of its lineage; *dropped* is what the one before it had and it has not. */
+void kas_view_publish(struct kvmas_view *view, struct page *dropped);
+
+static inline void kas_view_ref(struct kvmas_view *view)
+{
+	kas_object_ref(&view->object);
+}
+
+static inline void kas_view_unref(struct kvmas_view *view)
+{
+	kas_object_unref(&view->object);
+}
+
 bool kas_flat_range_equal(const struct flat_range *a, const struct flat_range *b);
 
-/* The index of the first range that ends at *address* or after it; view->count if none does. */
-size_t kas_view_find(const struct kvmas_view *view, uint64_t address);
+/* The place of the first range that ends at *address* or after it; the end if none does. */
+struct view_at kas_view_seek(const struct kvmas_view *view, uint64_t address);
+
+/* The range at a place; NULL at the end. */
+static inline const struct flat_range *kas_view_get(const struct kvmas_view *view,
+						    struct view_at at)
+{
+	return at.page < view->npages ? &view->pages[at.page]->ranges[at.index] : NULL;
+}
+
+static inline struct view_at kas_view_after(const struct kvmas_view *view, struct view_at at)
+{
+	if (++at.index < view->pages[at.page]->count)
+		return at;
+	return (struct view_at){at.page + 1, 0};
+}
+
+static inline struct view_at kas_view_end(const struct kvmas_view *view)
+{
+	return (struct view_at){view->npages, 0};
+}
+
+/* Go to the range before; false at the first. */
+static inline bool kas_view_step_back(const struct kvmas_view *view, struct view_at *at)
+{
+	if (at->index > 0) {
+		at->index--;
+		return true;
+	}
+	if (at->page == 0)
+		return false;
+	at->page--;
+	at->index = view->pages[at->page]->count - 1;
+	return true;
+}
+
+/* The first range that ends at *address* or after it; NULL if none does. */
+static inline const struct flat_range *kas_view_find(const struct kvmas_view *view,
+						     uint64_t address)
+{
+	return kas_view_get(view, kas_view_seek(view, address));
+}
+
+/* for each range of a view, by ascending address */
+#define kas_view_for_each(view, at, range)                                                         \
+	for ((at) = (struct view_at){0, 0}; ((range) = kas_view_get(view, at));                    \
+	     (at) = kas_view_after(view, at))
 
 /* A range as callers are given it; logged stays false. */
 void kas_section_fill(struct kvmas_section *section, const struct flat_range *range);

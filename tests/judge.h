@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Judges: listeners that can refuse. A judge writes down all that it hears, and demands what every
- * listener may rely on: who agreed hears exactly one of commit and cancel, before it is asked again;
- * a bracket is closed before the next; what is deleted was added just so, and nothing overlaps.
+ * listener may rely on: who agreed hears exactly one of commit and cancel, before it is asked
+ * again; a bracket is closed before the next; what is deleted was added just so, and nothing
+ * overlaps.
  *
  * Lines look like those of the fixture's listeners, and
  *     x prepare                        the judge was asked
@@ -34,8 +35,8 @@ struct judge {
 	unsigned nsections;
 };
 
-/* Attach a judge with all callbacks. Who wants fewer takes some out of judge_config, and attaches by
- * hand. */
+/* Attach a judge with all callbacks. Who wants fewer takes some out of judge_config, and attaches
+ * by hand. */
 void add_judge(struct judge *judge, struct fixture *f, struct kvmas_space *space, const char *name,
 	       int priority);
 struct kvmas_listener_config judge_config(struct judge *judge, struct fixture *f, const char *name,
@@ -49,8 +50,8 @@ void assert_judge(struct judge *judge, struct kvmas_space *space);
 const char *find_line(const struct fixture *f, const char *start);
 const char *last_line(const struct fixture *f, const char *start);
 
-/* A kvmas_change_fn: adds a line, the space's name, the callback's and the section, to the text that
- * data points to (char **). */
+/* A kvmas_change_fn: adds a line, the space's name, the callback's and the section, to the text
+ * that data points to (char **). */
 int add_change(void *data, struct kvmas_space *space, enum kvmas_change_kind kind,
 	       const struct kvmas_section *section);
 

@@ -7,26 +7,29 @@
 #define MIRROR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <kvmas.h>
 
-enum { MAX_SECTIONS = 256 };
-
-/* What a listener has been told, as a list. */
+/* What a listener has been told, as a list; all zero at first. */
 struct mirror {
-	struct kvmas_section sections[MAX_SECTIONS];
-	unsigned count;
+	struct kvmas_section *sections; /* by gpa */
+	size_t count;
+	size_t capacity;
 	unsigned begins;
 	unsigned commits;
 	uint64_t last_del; /* of this telling */
-	uint64_t next_add; /* the lowest address that may be added */
+	uint64_t next_gpa; /* the lowest that an addition or a log_* may have */
 	bool dels_are_over;
-	struct kvmas_section *unlogged; /* added as logged: log_start must be next */
-	const char *fault;
+	struct kvmas_section gone[64]; /* deleted in this telling, as many as there is room for */
+	size_t ngone;
+	bool awaits_log_start; /* of the section added last, which is logged */
+	uint64_t added;        /* its gpa */
+	const char *fault;     /* the first */
 };
 
-/* A listener's callbacks; data is the mirror, all zero at first. */
+/* A listener's callbacks; data is the mirror. */
 void mirror_begin(void *data);
 void mirror_add(void *data, const struct kvmas_section *section);
 void mirror_del(void *data, const struct kvmas_section *section);
@@ -34,7 +37,9 @@ void mirror_log_start(void *data, const struct kvmas_section *section);
 void mirror_log_stop(void *data, const struct kvmas_section *section);
 void mirror_commit(void *data);
 
-/* The list as lines, like fixture.h's, with " logged" where it is; for free(). */
-char *mirror_text(const struct mirror *mirror);
+void mirror_fini(struct mirror *mirror);
+
+/* Whether two sections are the same, but for `logged` and `was_logged`. */
+bool mirror_same_section(const struct kvmas_section *a, const struct kvmas_section *b);
 
 #endif

@@ -1,429 +1,431 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See model.h: the model's regions and spaces, and the steps that change it and the library. What
- * is compared after a step, and how a run goes, is in test-model.c.
+ * See model.h: how a run is made, one step, its result and its tally. Read model_step first.
  */
 #include "model.h"
 
-#include <limits.h>
+#include <inttypes.h>
+#include <stdio.h>
 
-static const enum kvmas_region_kind kinds[NREGIONS] = {
-	KVMAS_REGION_CONTAINER, KVMAS_REGION_CONTAINER, KVMAS_REGION_CONTAINER,
-	KVMAS_REGION_CONTAINER, KVMAS_REGION_CONTAINER, KVMAS_REGION_RAM,
-	KVMAS_REGION_RAM,       KVMAS_REGION_RAM,       KVMAS_REGION_ROM,
-	KVMAS_REGION_MMIO,      KVMAS_REGION_MMIO,      KVMAS_REGION_MMIO,
-	KVMAS_REGION_ALIAS,     KVMAS_REGION_ALIAS,     KVMAS_REGION_ALIAS,
-	KVMAS_REGION_ALIAS,
-};
+/* ---- choices ---- */
 
-static const char *const names[NREGIONS] = {"box0", "box1", "box2", "box3", "box4", "ram0",
-					    "ram1", "ram2", "rom0", "dev0", "dev1", "dev2",
-					    "see0", "see1", "see2", "see3"};
+static uint64_t next_random(struct choices *choices)
+{
+	choices->random ^= choices->random << 13;
+	choices->random ^= choices->random >> 7;
+	choices->random ^= choices->random << 17;
+	return choices->random >> 11;
+}
 
-/* ---- random numbers ---- */
+/* Little-endian, as few bytes as it takes; zeros when they are used up. */
+static uint64_t next_bytes(struct choices *choices, uint64_t n)
+{
+	uint64_t number = 0;
+
+	for (uint64_t below = 1; below < n; below <<= 8) {
+		number <<= 8;
+		if (choices->count) {
+			number |= *choices->bytes++;
+			choices->count--;
+		}
+	}
+	return number;
+}
 
 uint64_t draw(struct model *m, uint64_t n)
 {
-	m->random ^= m->random << 13;
-	m->random ^= m->random >> 7;
-	m->random ^= m->random << 17;
-	return (m->random >> 11) % n;
+	struct choices *choices = &m->choices;
+
+	return (choices->bytes ? next_bytes(choices, n) : next_random(choices)) % n;
 }
 
-/* Few values, so that regions meet; now and then one from the top. */
-static uint64_t draw_offset(struct model *m)
+bool rarely(struct model *m, uint64_t n)
 {
-	uint64_t offset = draw(m, 9) * 0x1000;
-
-	switch (draw(m, 12)) {
-	case 0:
-		return UINT64_MAX - 0xfff - offset;
-	case 1:
-		return offset + 0x800;
-	default:
-		return offset;
-	}
+	return draw(m, n) == n - 1;
 }
 
-static uint64_t draw_size(struct model *m)
+void refuse(struct model *m, int error, bool when)
 {
-	switch (draw(m, 12)) {
-	case 0:
-		return KVMAS_SIZE_MAX;
-	case 1:
-		return 0;
-	case 2:
-		return 0x800 + draw(m, 3);
-	default:
-		return (1 + draw(m, 6)) * 0x1000;
-	}
+	if (when)
+		m->refusals[m->nrefusals++] = error;
 }
 
-static int draw_priority(struct model *m)
+void say(struct model *m, const char *format, ...)
 {
-	static const int priorities[] = {0, 0, 0, 1, 1, -1, -1, 5, INT_MIN, INT_MAX};
+	va_list args;
 
-	return priorities[draw(m, LENGTH(priorities))];
+	if (!m->verbose)
+		return;
+	fprintf(stderr, "%" PRIu64 ": ", m->nsteps);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
 }
 
-static int draw_region(struct model *m)
+/* ---- tally ---- */
+
+static const int errnos[NERRNOS] = {EINVAL, EEXIST, ENOENT, ELOOP,     EXDEV,
+				    ENOMEM, E2BIG,  EBUSY,  ECANCELED, 0};
+static const char *const errno_names[NERRNOS] = {"EINVAL",    "EEXIST", "ENOENT", "ELOOP",
+						 "EXDEV",     "ENOMEM", "E2BIG",  "EBUSY",
+						 "ECANCELED", "others"};
+
+const struct step *step_at(unsigned index)
 {
-	return (int)draw(m, NREGIONS);
+	return index < NEDITS ? &model_edits[index] : &model_objects[index - NEDITS];
 }
 
-/* One that is, or is not, in a container, as far as a few draws find it. */
-static int draw_placed(struct model *m, bool placed)
+static unsigned errno_index(int error)
 {
-	int index = draw_region(m);
+	unsigned i = 0;
 
-	for (int i = 0; i < 4 && (m->now.tree.nodes[index].parent != NONE) != placed; i++)
-		index = draw_region(m);
-	return index;
+	while (i < NERRNOS - 1 && errnos[i] != error)
+		i++;
+	return i;
 }
 
-/* ---- what must be ---- */
-
-static bool is_logged(const struct model *m, const struct state *state, unsigned view,
-		      const struct oracle_range *range)
+static void count_result(struct tally *tally, unsigned step, int result)
 {
-	unsigned region = 1 + (unsigned)range->node;
-	unsigned space = 1 + view;
-
-	(void)m;
-	if (range->readonly || kinds[range->node] != KVMAS_REGION_RAM)
-		return false;
-	return state->wishes[ANY][ANY] || state->wishes[ANY][space] || state->wishes[region][ANY] ||
-	       state->wishes[region][space];
-}
-
-char *told_text(const struct model *m, const struct state *state, unsigned view)
-{
-	int root = m->views[view].root;
-	char *lines = oracle_text(&state->tree, root);
-	char *line = lines;
-	char *text = NULL;
-	size_t count;
-	struct oracle_range *ranges = oracle_render(&state->tree, root, &count);
-
-	text_add(&text, "%s", "");
-	for (size_t i = 0; i < count; i++) {
-		size_t length = strcspn(line, "\n");
-
-		text_add(&text, "%.*s%s\n", (int)length, line,
-			 is_logged(m, state, view, &ranges[i]) ? " logged" : "");
-		line += length + 1;
-	}
-	free(ranges);
-	free(lines);
-	return text;
-}
-
-/* ---- regions and spaces ---- */
-
-void make_node(struct model *m, int index)
-{
-	struct kvmas_region_config config = {
-		.kind = kinds[index],
-		.name = names[index],
-		.size = (1 + draw(m, BLOCK_PAGES)) * 0x1000,
-	};
-	struct node *node = &m->now.tree.nodes[index];
-
-	if (index < NROOTS || (config.kind == KVMAS_REGION_CONTAINER && draw(m, 2)))
-		config.size = KVMAS_SIZE_MAX;
-	*node = (struct node){names[index], kinds[index], config.size, NONE};
-	if (config.kind == KVMAS_REGION_RAM || config.kind == KVMAS_REGION_ROM)
-		config.ram = make_block(m->f, names[index], BLOCK_PAGES);
-	if (config.kind == KVMAS_REGION_ALIAS) {
-		node->target = (int)draw(m, (uint64_t)index);
-		config.target = m->regions[node->target];
-	}
-	m->regions[index] = make_region(m->f, config);
-	kvmas_ram_unref(config.ram);
-}
-
-void make_view(struct model *m, unsigned view)
-{
-	struct view_model *v = &m->views[view];
-
-	v->root = (int)draw(m, NROOTS);
-	v->space = make_space(m->f, "s", m->regions[v->root]);
-	v->mirror = (struct mirror){0};
-	must(kvmas_listener_add(v->space,
-				KVMAS_CONFIG(listener, .data = &v->mirror, .begin = mirror_begin,
-					     .region_add = mirror_add, .region_del = mirror_del,
-					     .log_start = mirror_log_start,
-					     .log_stop = mirror_log_stop, .commit = mirror_commit),
-				&v->listener));
-	assert_int_equal(v->mirror.begins, 1);
-	v->mirror.begins = 0;
-	v->mirror.commits = 0;
-	v->lines = oracle_text(&m->now.tree, v->root);
-	v->told = told_text(m, &m->now, view);
-}
-
-void drop_view(struct model *m, unsigned view)
-{
-	struct view_model *v = &m->views[view];
-
-	must(kvmas_listener_del(v->listener));
-	assert_null(v->mirror.fault);
-	assert_int_equal(v->mirror.count, 0);
-	drop_space(m->f, v->space);
-	free(v->lines);
-	free(v->told);
-}
-
-/* ---- steps that edit: each foretells the result and the state after it, and calls ---- */
-
-static int step_add(struct model *m)
-{
-	int parent = draw(m, 4) ? (int)draw(m, NROOTS) : draw_region(m);
-	int child = draw_placed(m, false);
-	struct node *node = &m->next.tree.nodes[child];
-	uint64_t offset = draw_offset(m);
-	int priority = draw_priority(m);
-
-	if (kinds[parent] == KVMAS_REGION_ALIAS)
-		m->expected = -EINVAL;
-	else if (node->parent != NONE)
-		m->expected = -EEXIST;
-	else if (oracle_reaches(&m->now.tree, child, parent))
-		m->expected = -ELOOP;
-	node->parent = parent;
-	node->offset = offset;
-	node->priority = priority;
-	node->order = ++m->next.tree.order;
-	return kvmas_region_add(m->regions[parent], m->regions[child], offset, priority);
-}
-
-static int step_del(struct model *m)
-{
-	int index = draw_placed(m, true);
-	struct node *node = &m->next.tree.nodes[index];
-
-	m->expected = node->parent == NONE ? -ENOENT : 0;
-	node->parent = NONE;
-	return kvmas_region_del(m->regions[index]);
-}
-
-static int step_set_enabled(struct model *m)
-{
-	int index = draw_region(m);
-	bool enabled = draw(m, 6);
-
-	m->next.tree.nodes[index].disabled = !enabled;
-	return kvmas_region_set_enabled(m->regions[index], enabled);
-}
-
-static int step_set_readonly(struct model *m)
-{
-	int index = draw_region(m);
-	bool readonly = !draw(m, 4);
-
-	m->next.tree.nodes[index].readonly = readonly;
-	return kvmas_region_set_readonly(m->regions[index], readonly);
-}
-
-static int step_set_offset(struct model *m)
-{
-	int index = draw_placed(m, true);
-	struct node *node = &m->next.tree.nodes[index];
-	uint64_t offset = draw_offset(m);
-
-	m->expected = node->parent == NONE ? -ENOENT : 0;
-	if (node->offset != offset)
-		node->order = ++m->next.tree.order;
-	node->offset = offset;
-	return kvmas_region_set_offset(m->regions[index], offset);
-}
-
-static int step_set_size(struct model *m)
-{
-	int index = draw_region(m);
-	uint64_t size = index < NROOTS && draw(m, 8) ? KVMAS_SIZE_MAX : draw_size(m);
-	bool memory = kinds[index] == KVMAS_REGION_RAM || kinds[index] == KVMAS_REGION_ROM;
-
-	if (size == 0 || (memory && size > BLOCK_PAGES * page_size()))
-		m->expected = -EINVAL;
-	m->next.tree.nodes[index].size = size;
-	return kvmas_region_set_size(m->regions[index], size);
-}
-
-static int step_set_priority(struct model *m)
-{
-	int index = draw_placed(m, true);
-	struct node *node = &m->next.tree.nodes[index];
-	int priority = draw_priority(m);
-
-	m->expected = node->parent == NONE ? -ENOENT : 0;
-	if (node->priority != priority)
-		node->order = ++m->next.tree.order;
-	node->priority = priority;
-	return kvmas_region_set_priority(m->regions[index], priority);
-}
-
-static int step_set_alias(struct model *m)
-{
-	int index = draw(m, 8) ? NREGIONS - 1 - (int)draw(m, 4) : draw_region(m);
-	int target = draw_region(m);
-	uint64_t offset = draw_offset(m);
-	struct node *node = &m->next.tree.nodes[index];
-
-	if (kinds[index] != KVMAS_REGION_ALIAS)
-		m->expected = -EINVAL;
-	else if (oracle_reaches(&m->now.tree, target, index))
-		m->expected = -ELOOP;
-	node->target = target;
-	node->target_offset = offset;
-	return kvmas_region_set_alias(m->regions[index], m->regions[target], offset);
-}
-
-static int step_log(struct model *m, bool start)
-{
-	unsigned region = (unsigned)draw(m, 1 + NREGIONS);
-	unsigned space = (unsigned)draw(m, 1 + NSPACES);
-	bool *wish = &m->next.wishes[region][space];
-	int (*call)(struct kvmas_client *, struct kvmas_region *, struct kvmas_space *) =
-		start ? kvmas_client_log_start : kvmas_client_log_stop;
-
-	if (*wish == start)
-		m->expected = start ? -EEXIST : -ENOENT;
-	*wish = start;
-	return call(m->client, region == ANY ? NULL : m->regions[region - 1],
-		    space == ANY ? NULL : m->views[space - 1].space);
-}
-
-static int step_log_start(struct model *m)
-{
-	return step_log(m, true);
-}
-
-static int step_log_stop(struct model *m)
-{
-	return step_log(m, false);
-}
-
-/* ---- steps that begin and end ---- */
-
-static int step_begin(struct model *m)
-{
-	int result = kvmas_begin(m->f->kvmas);
-
-	if (m->depth++ == 0)
-		m->saved = m->now;
-	return result;
-}
-
-/* The outermost level has ended without a commit. */
-static void go_back(struct model *m)
-{
-	m->now = m->saved;
-	m->next = m->saved;
-	m->doomed = false;
-}
-
-static int step_commit(struct model *m)
-{
-	int result = kvmas_commit(m->f->kvmas);
-
-	if (m->depth == 0) {
-		m->expected = -EINVAL;
-		return result;
-	}
-	if (--m->depth)
-		return result;
-	m->expected = m->doomed ? -ECANCELED : 0;
+	tally->steps++;
 	if (result)
-		go_back(m);
-	return result;
-}
-
-static int step_abort(struct model *m)
-{
-	int result = kvmas_abort(m->f->kvmas);
-
-	if (m->depth == 0)
-		m->expected = -EINVAL;
-	else if (--m->depth)
-		m->doomed = true;
+		tally->refused[step][errno_index(-result)]++;
 	else
-		go_back(m);
+		tally->done[step]++;
+}
+
+static unsigned log2_of(uint64_t number, unsigned most)
+{
+	unsigned log = 0;
+
+	while (log < most && number >> (log + 1))
+		log++;
+	return log;
+}
+
+static uint64_t sum(const uint64_t *numbers, unsigned count)
+{
+	uint64_t result = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		result += numbers[i];
 	return result;
 }
 
-/* ---- steps that make and end objects, outside transactions ---- */
-
-static bool is_named(const struct model *m, int index)
+unsigned tally_share(const struct tally *tally, unsigned step, int error)
 {
-	for (int i = 0; i < NREGIONS; i++) {
-		const struct node *node = &m->now.tree.nodes[i];
+	uint64_t count = 0;
 
-		if (node->kind == KVMAS_REGION_ALIAS && node->target == index)
-			return true;
+	for (unsigned i = 0; i < NSTEPS; i++) {
+		if (step < NSTEPS && step != i)
+			continue;
+		if (error)
+			count += tally->refused[i][errno_index(error)];
+		else
+			count += tally->done[i] + sum(tally->refused[i], NERRNOS);
 	}
-	for (unsigned i = 0; i < NSPACES; i++) {
-		if (m->views[i].root == index)
-			return true;
-	}
-	for (unsigned i = 0; i <= NSPACES; i++) {
-		if (m->now.wishes[1 + index][i])
-			return true;
-	}
-	return m->now.tree.nodes[index].parent != NONE;
+	return tally->steps ? (unsigned)(1000 * count / tally->steps) : 0;
 }
 
-/* A region that nobody names ends, and its children are free. */
-static int step_renew_region(struct model *m)
+static void print_row(const char *name, const uint64_t *numbers, unsigned count)
 {
-	int index = draw_region(m);
+	print_message("%-16s", name);
+	for (unsigned i = 0; i < count; i++)
+		print_message(" %8" PRIu64, numbers[i]);
+	print_message("\n");
+}
 
+void tally_print(const struct tally *tally)
+{
+	print_message("%" PRIu64 " runs, %" PRIu64 " steps, by what they returned:\n", tally->runs,
+		      tally->steps);
+	print_message("%-16s %8s %8s", "", "showed", "0");
+	for (unsigned i = 0; i < NERRNOS; i++)
+		print_message(" %8s", errno_names[i]);
+	print_message("\n");
+	for (unsigned i = 0; i < NSTEPS; i++) {
+		uint64_t row[2 + NERRNOS] = {tally->showed[i], tally->done[i]};
+
+		memcpy(row + 2, tally->refused[i], sizeof(tally->refused[i]));
+		print_row(step_at(i)->name, row, LENGTH(row));
+	}
+	print_message("%-16s %8s %8s", "per mille", "", "");
+	for (unsigned i = 0; i < NERRNOS - 1; i++)
+		print_message(" %8u", tally_share(tally, NSTEPS, errnos[i]));
+	print_message("\n%" PRIu64 " commits of edits, of which %" PRIu64 " published something\n",
+		      tally->commits, tally->publishing);
+	print_message("%" PRIu64 " views published, of %" PRIu64 " ranges, the largest of %" PRIu64
+		      "; listeners told %" PRIu64 " times, refused %" PRIu64 " commits; %" PRIu64
+		      " regions ended\n",
+		      tally->published, tally->published ? tally->ranges / tally->published : 0,
+		      tally->largest, tally->told, tally->vetoes, tally->deaths);
+	print_row("edits a commit, below 2, 4, 8 ...", tally->lengths, LENGTH(tally->lengths));
+	print_row("regions a run, below 2, 4, 8 ...", tally->regions, LENGTH(tally->regions));
+}
+
+/* ---- steps ---- */
+
+static bool has_a_space(const struct model *m)
+{
+	for (unsigned i = 0; i < MAX_SPACES; i++) {
+		if (m->spaces[i].handle)
+			return true;
+	}
+	return false;
+}
+
+static unsigned draw_step(struct model *m)
+{
+	unsigned total = 0;
+	unsigned at;
+	unsigned i;
+
+	if (!has_a_space(m) && draw(m, 2))
+		return STEP_SPACE_NEW;
+	if (m->nsteps < m->nregions * (m->wide ? 2 : 1) && draw(m, 8))
+		return STEP_ADD; /* first there must be a tree, and somebody who sees it */
+	if (m->max_nodes < 1000 && m->depth == 0 && draw(m, 4) == 0)
+		return STEP_ADD; /* a cap is reached by growing */
+	if (m->depth == 1 && m->aborts_within && !m->doomed && draw(m, 3) == 0)
+		return STEP_BEGIN;
+	if (m->depth > 1 && draw(m, 3) == 0)
+		return m->aborts_within && draw(m, 4) ? STEP_ABORT : STEP_COMMIT;
+	if (m->depth == 1 && draw(m, m->patience) == 0)
+		return rarely(m, 8) ? STEP_ABORT : STEP_COMMIT;
+	for (i = 0; i < NSTEPS; i++)
+		total += step_at(i)->weight;
+	at = (unsigned)draw(m, total);
+	for (i = 0; at >= step_at(i)->weight; i++)
+		at -= step_at(i)->weight;
+	return i;
+}
+
+/* Whether the call may return this, given what was foretold. */
+static bool is_foretold(struct model *m, bool edits, int result)
+{
+	struct node before;
+	bool may;
+
+	if (result == -EBUSY && m->may_be_busy)
+		return true;
+	if (m->vetoed && m->nrefusals == 0)
+		return result == -EPERM;
+	if (result == -ENOMEM && m->f->heap.failed)
+		return true;
+	for (unsigned i = 0; i < m->nrefusals; i++) {
+		if (result == m->refusals[i])
+			return true;
+	}
+	if (m->nrefusals || result != -E2BIG || !edits)
+		return m->nrefusals == 0 && result == 0;
+	if (m->node == NONE)
+		return model_may_pass_cap(m);
+	before = m->now.tree.nodes[m->node];
+	m->now.tree.nodes[m->node] = m->after;
+	may = model_may_pass_cap(m);
+	m->now.tree.nodes[m->node] = before;
+	return may;
+}
+
+static void apply(struct model *m)
+{
+	if (m->node != NONE)
+		m->now.tree.nodes[m->node] = m->after;
+	if (m->wish)
+		*m->wish = !*m->wish;
+	m->edited |= m->node != NONE;
+	m->nedits += m->node != NONE || m->wish;
+}
+
+/* An outermost level is over: *back* if what was in it is undone. */
+static void settle(struct model *m, unsigned step, int result, bool back)
+{
+	if (back) {
+		model_go_back(m);
+		m->edited = false;
+		m->doomed = false;
+	} else if (result == 0) {
+		uint64_t published = m->tally->published;
+
+		m->tally->lengths[log2_of(m->nedits, LENGTH(m->tally->lengths) - 1)]++;
+		model_foretell(m);
+		m->tally->showed[step] += m->tally->published > published;
+	}
+	m->nedits = 0;
+	model_collect(m);
+	model_settle_fresh(m);
+}
+
+static void prepare_step(struct model *m, const struct step *step)
+{
+	m->step = step->name;
+	m->nrefusals = 0;
+	m->may_be_busy = false;
+	m->node = NONE;
+	m->wish = NULL;
+	m->ended = m->depth == 0 && step->edits;
+	m->f->heap.failed = false;
 	m->f->heap.fail_in = 0;
-	if (m->depth || is_named(m, index))
-		return 0;
-	drop_region(m->f, m->regions[index]);
-	must(kvmas_reclaim(m->f->kvmas));
-	for (int i = 0; i < NREGIONS; i++) {
-		if (m->now.tree.nodes[i].parent == index)
-			m->now.tree.nodes[i].parent = NONE;
-	}
-	make_node(m, index);
-	m->next = m->now;
-	return 0;
+	m->veto = rarely(m, 12) ? 1 + (unsigned)draw(m, 3) : 0;
+	m->vetoed = false;
+	if (rarely(m, 8))
+		m->f->heap.fail_in = 1 + (unsigned)draw(m, UINT64_C(1) << draw(m, 6));
 }
 
-static int step_renew_space(struct model *m)
+static bool take_step(struct model *m, unsigned index)
 {
-	unsigned view = (unsigned)draw(m, NSPACES);
+	const struct step *step = step_at(index);
+	bool is_end = index == STEP_COMMIT || index == STEP_ABORT;
+	int result;
 
+	prepare_step(m, step);
+	result = step->run(m);
 	m->f->heap.fail_in = 0;
-	for (unsigned i = 0; i <= NREGIONS; i++) {
-		if (m->now.wishes[i][1 + view])
-			return 0;
-	}
-	if (m->depth || m->tight)
-		return 0;
-	drop_view(m, view);
-	make_view(m, view);
-	return 0;
+	if (result == SKIPPED)
+		return false;
+	say(m, " = %d\n", result);
+	if (!is_foretold(m, step->edits || m->ended, result))
+		fail_msg("%s returned %d, foretold: %d", step->name, result,
+			 m->nrefusals ? m->refusals[0] : 0);
+	count_result(m->tally, index, result);
+	if (result == 0)
+		apply(m);
+	m->tally->vetoes += m->vetoed;
+	if (m->ended)
+		settle(m, index, result, is_end && (result || index == STEP_ABORT));
+	model_check(m);
+	forget_notes(m->f);
+	m->nsteps++;
+	return true;
 }
 
-/* ---- all steps ---- */
+bool model_step(struct model *m)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		if (m->choices.bytes && m->choices.count == 0)
+			return false;
+		if (take_step(m, draw_step(m)))
+			return true;
+	}
+	return false;
+}
 
-const struct step model_steps[NSTEPS] = {
-	{"add", step_add, 16},
-	{"del", step_del, 6},
-	{"set_enabled", step_set_enabled, 5},
-	{"set_readonly", step_set_readonly, 4},
-	{"set_offset", step_set_offset, 8},
-	{"set_size", step_set_size, 8},
-	{"set_priority", step_set_priority, 5},
-	{"set_alias", step_set_alias, 8},
-	{"log_start", step_log_start, 3},
-	{"log_stop", step_log_stop, 5},
-	{"begin", step_begin, 5},
-	{"commit", step_commit, 9},
-	{"abort", step_abort, 2},
-	{"renew_region", step_renew_region, 1},
-	{"renew_space", step_renew_space, 1},
-};
+/* ---- runs ---- */
+
+static void draw_run(struct model *m)
+{
+	static const unsigned most[] = {4, 8, 16, 24, 48, 100, 200, MAX_REGIONS};
+	bool tight = draw(m, 9) < 5;
+
+	m->nregions = 2 + (unsigned)draw(m, most[draw(m, tight ? 5 : LENGTH(most))] - 1);
+	m->nroots = 1 + (unsigned)draw(m, m->nregions < 16 ? 1 + m->nregions / 6 : 4);
+	m->wide = m->nregions >= 32 && draw(m, 2);
+	if (m->wide)
+		m->nroots = 1;
+	m->nplaces = m->nregions * (m->wide ? 16 : draw(m, 2) ? 2 : 8) + 4;
+	m->max_ranges = tight ? 1 + draw(m, 2 + m->nregions / 24) : 65536;
+	m->max_nodes = tight ? 4 + draw(m, 1 + m->nregions / 3) : 4194304;
+	m->tally->regions[log2_of(m->nregions, LENGTH(m->tally->regions) - 1)]++;
+	m->tally->runs++;
+}
+
+static void make_foreign(struct model *m)
+{
+	must(kvmas_new(NULL, &m->foreign));
+	must(kvmas_region_new(m->foreign,
+			      KVMAS_CONFIG(region, .kind = KVMAS_REGION_CONTAINER,
+					   .name = "another's", .size = 0x1000),
+			      &m->foreign_region));
+}
+
+static void make_regions(struct model *m)
+{
+	for (unsigned i = 0; i < m->nregions; i++)
+		tree_add(&m->now.tree, (struct node){.name = "free", .parent = NONE});
+	for (unsigned i = 0; i < m->nregions; i++) {
+		enum kvmas_region_kind kind = model_draw_kind(m);
+
+		if (i < m->nroots && !rarely(m, 8)) /* a device shows in every gap */
+			kind = m->wide && draw(m, 2) ? KVMAS_REGION_MMIO : KVMAS_REGION_CONTAINER;
+		model_make_region(m, (int)i, kind);
+	}
+}
+
+static void make_blocks(struct model *m)
+{
+	const uint64_t size = BLOCK_PAGES * page_size();
+
+	for (unsigned i = 0; i < NBLOCKS; i++) {
+		must(kvmas_ram_new(
+			m->f->kvmas,
+			KVMAS_CONFIG(ram, .name = "block", .size = size, .max_size = size),
+			&m->blocks[i]));
+		m->now.pages[i] = BLOCK_PAGES;
+	}
+}
+
+struct model *model_new(uint64_t seed, struct choices choices, struct tally *tally)
+{
+	struct model *m = calloc(1, sizeof(*m));
+
+	assert_non_null(m);
+	m->seed = seed;
+	m->choices = choices;
+	m->tally = tally;
+	m->verbose = getenv("KVMAS_VERBOSE") != NULL;
+	draw_run(m);
+	m->f = fixture_new(
+		(struct kvmas_config){.max_ranges = m->max_ranges, .max_nodes = m->max_nodes});
+	make_foreign(m);
+	make_blocks(m);
+	must(kvmas_client_new(m->f->kvmas, "client", &m->client));
+	for (unsigned i = 0; i < MAX_PINS; i++)
+		must(kvmas_reader_add(m->f->kvmas, &m->pins[i].reader));
+	make_regions(m);
+	return m;
+}
+
+static void free_objects(struct model *m)
+{
+	for (unsigned i = 0; i < MAX_HEARERS; i++) {
+		if (m->hearers[i].listener)
+			must(kvmas_listener_del(m->hearers[i].listener));
+		mirror_fini(&m->hearers[i].mirror);
+	}
+	for (unsigned i = 0; i < MAX_PINS; i++) {
+		if (m->pins[i].view)
+			model_unpin(m, &m->pins[i]);
+		kvmas_reader_del(m->pins[i].reader);
+	}
+	for (unsigned i = 0; i < MAX_SPACES; i++) {
+		if (m->spaces[i].handle)
+			kvmas_space_unref(m->spaces[i].space);
+		free(m->spaces[i].ranges);
+	}
+	for (unsigned i = 0; i < m->nregions; i++) {
+		if (m->places[i].handle)
+			kvmas_region_unref(m->places[i].region);
+	}
+	kvmas_client_unref(m->client);
+	for (unsigned i = 0; i < NBLOCKS; i++)
+		kvmas_ram_unref(m->blocks[i]);
+}
+
+void model_free(struct model *m)
+{
+	struct being *being;
+
+	for (; m->depth; m->depth--)
+		must(kvmas_abort(m->f->kvmas));
+	free_objects(m);
+	fixture_free(m->f); /* demands every byte back */
+	kvmas_region_unref(m->foreign_region);
+	kvmas_unref(m->foreign);
+	while ((being = m->beings)) {
+		assert_int_equal(being->destroyed, 1);
+		m->beings = being->next;
+		free(being);
+	}
+	tree_fini(&m->now.tree);
+	tree_fini(&m->saved.tree);
+	free(m);
+}

@@ -8,11 +8,14 @@
 #
 #   gcc clang        build with that compiler, without a warning, and run the unit tests
 #   asan tsan        the same with AddressSanitizer and UndefinedBehaviorSanitizer, ThreadSanitizer
+#   planted          faults planted in the library, which the random steps must notice
 #   arm64            build the library for arm64
 #   lint             formatting, static analysis, spelling (tests/lint.sh)
+#   bench            the benches, in short (limits are not looked at: see doc/testing.md)
 #   install          install, and build a program with pkg-config (tests/install.sh)
 #   lab              the lab itself, and the double of KVM beside the real ones
 #   vmm              the mini-VMM: bad input, firmware booted with SMM and without
+#   topo             kvmas-topo: QEMU's machines, series of changes, bad input; with sanitizers too
 #
 # Builds are in build/ and build-*/; what each test printed is in build/log/.
 #
@@ -99,29 +102,53 @@ unit() {
 
 step_gcc() { unit gcc build; }
 step_clang() { CC=clang unit clang build-clang; }
-step_asan() {
-    unit asan build-asan -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=all
-}
+asan=('-Db_sanitize=address,undefined' -Dc_args=-fno-sanitize-recover=all)
+step_asan() { unit asan build-asan "${asan[@]}"; }
 step_tsan() { unit tsan build-tsan -Db_sanitize=thread -Dexamples=false; }
+step_planted() {
+    check gcc/build build build
+    check_each planted tests/fuzz/planted.sh build
+}
 step_arm64() {
     check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false
 }
 step_lint() { check_each lint tests/lint.sh; }
+step_bench() {
+    check gcc/build build build
+    check bench/commit build/tests/bench/kvmas-bench commit --quick --check-memory
+}
 step_install() { check_each install tests/install.sh; }
 step_lab() {
     check gcc/build build build
     check_each lab tests/lab/test.sh
     check lab/double-against-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
         build/tests/test-real-kvm
+    check lab/discard-under-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
+        build/tests/test-real-discard
+    check lab/discard-of-huge-pages tests/lab/run --file "$root/build/tests/test-discard" \
+        /bin/busybox sh -c "echo 2 >/proc/sys/vm/nr_hugepages &&
+            '$root/build/tests/test-discard'"
 }
 step_vmm() {
     check gcc/build build build
     check_each vmm/bad-input tests/vmm/bad-input.sh build
     check_each vmm/boot tests/vmm/boot.sh build
 }
+step_topo() {
+    local dir tool
+    check gcc/build build build
+    check asan/build build build-asan "${asan[@]}"
+    check_each topo/checker tests/topo/test-corpus.sh build/examples/topo/kvmas-topo tests/corpus
+    for dir in build build-asan; do
+        tool=$dir/examples/topo/kvmas-topo
+        check_each "topo/$dir/corpus" tests/topo/corpus.sh "$tool" tests/corpus "topo/$dir"
+        check_each "topo/$dir/series" tests/topo/series.sh "$tool" "topo/$dir"
+        check_each "topo/$dir/bad-input" tests/topo/bad-input.sh "$tool" "topo/$dir"
+    done
+}
 
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan tsan arm64 lint install lab vmm)
+((${#steps[@]})) || steps=(gcc clang asan tsan planted arm64 lint topo bench install lab vmm)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done

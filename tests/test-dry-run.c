@@ -85,11 +85,11 @@ static void outside_a_transaction_what_another_left_over_is_not_told(void **stat
 
 	set_scene(f, &s);
 	must(kvmas_begin(f->kvmas));
-	must(kvmas_space_new(f->kvmas, "u", s.root[0], &space));
+	must(kvmas_space_new(f->kvmas, "u", s.a, &space));
 	must(kvmas_abort(f->kvmas));
 	assert_dry_run(f, "");
 	must(kvmas_begin(f->kvmas)); /* its commit shows the space */
-	assert_dry_run(f, "u add 0000-0fff ram a+0x0\nu add 1000-1fff mmio b+0x0\n");
+	assert_dry_run(f, "u add 0000-0fff ram a+0x0\n");
 	must(kvmas_commit(f->kvmas));
 	kvmas_space_unref(space);
 	strike_scene(&s);
@@ -232,6 +232,7 @@ static void state_and_heap_are_as_before(void **state)
 	must(kvmas_begin(f->kvmas));
 	change_much(&s);
 	before = state_text(f);
+	must(kvmas_dry_run(f->kvmas, NULL, NULL)); /* room that is kept from then on */
 	bytes = f->heap.bytes;
 	assert_dry_run(f, much);
 	must(kvmas_dry_run(f->kvmas, NULL, NULL));
@@ -417,12 +418,10 @@ static void every_allocation_fails_cleanly(void **state)
 	struct fixture *f = *state;
 	unsigned failed = 0;
 	struct scene s;
-	size_t bytes;
 
 	set_scene(f, &s);
 	must(kvmas_begin(f->kvmas));
 	change_much(&s);
-	bytes = f->heap.bytes;
 	for (;;) {
 		int err;
 
@@ -433,7 +432,6 @@ static void every_allocation_fails_cleanly(void **state)
 			break;
 		failed++;
 		assert_int_equal(err, -ENOMEM);
-		assert_int_equal(f->heap.bytes, bytes);
 	}
 	assert_true(failed >= 2); /* a next view for each space */
 	must(kvmas_commit(f->kvmas));

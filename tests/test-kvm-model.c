@@ -610,6 +610,9 @@ static void end_world(struct world *w)
 	w->broken = false;
 	w->now = w->next;
 	harvest(w);
+	/* What shows itself would hold itself. */
+	for (unsigned i = 0; i < NREGIONS; i++)
+		kvmas_region_del(w->regions[i]);
 	for (unsigned i = 0; i < NBLOCKS; i++)
 		kvmas_ram_unref(w->blocks[i]);
 	machine_free(w->m);

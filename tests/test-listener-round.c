@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Listeners that are added and deleted from inside callbacks: it happens at the end of the round. */
+/* Listeners that are added and deleted from inside callbacks: it happens at the end of the round.
+ */
 #include "judge.h"
 
 #include <stdio.h>

@@ -91,7 +91,7 @@ static int make(struct maps *m, struct mappings *mappings)
 {
 	struct mapping_source source = {
 		.space = m->space,
-		.view = m->space->view,
+		.view = m->space->root->view,
 		.logging = m->table,
 		.reserved = m->nreserved ? &m->reserved[m->nreserved - 1] : NULL,
 		.as_id = 1,

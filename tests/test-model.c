@@ -1,155 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random steps on the library and on a model of it (model.h), side by side. After every step
+ * Random steps on the library and on a model of it, side by side (model.h), in many runs that each
+ * begin with a tree of another size.
  *
- *   - the result of the call is what the model foretold, or -ENOMEM if an allocation was failed;
- *   - every space's view is what the oracle renders of the last committed state;
- *   - inside a transaction, what the library would render is what the oracle renders of the tree;
- *   - a listener of each space, which keeps its own list from additions and deletions (mirror.h),
- *     has just the view, was called if and only if something changed, and was told nothing out of
- *     order.
- *
- * KVMAS_SEED and KVMAS_STEPS choose the run. Read run_model first.
+ * KVMAS_SEED is the first run's seed, and each run's is the one before plus 1. There are KVMAS_RUNS
+ * runs, or as many as it takes for KVMAS_STEPS steps. With KVMAS_VERBOSE each step is printed. A
+ * run that fails says how it is repeated alone.
  */
 #include "model.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-#include "view.h"
-
-/* ---- what must be ---- */
-
-static void expect_text(const char *what, const char *is, const char *must_be)
-{
-	if (strcmp(is, must_be) != 0)
-		fail_msg("%s is\n%sbut must be\n%s", what, is, must_be);
-}
-
-/* What the library would show of the tree, as it stands inside a transaction. */
-static char *render_text(struct model *m, unsigned view)
-{
-	struct kvmas_region *root = m->regions[m->views[view].root];
-	struct flat flat = {0};
-	char *text = NULL;
-	int err = kas_render(root, &flat);
-
-	text_add(&text, "%s", "");
-	for (size_t i = 0; !err && i < flat.count; i++) {
-		struct kvmas_section section;
-
-		kas_section_fill(&section, &flat.ranges[i]);
-		section_text(&text, &section);
-		text_add(&text, "\n");
-	}
-	kas_flat_fini(m->f->kvmas, &flat);
-	if (!err)
-		return text;
-	free(text);
-	return NULL; /* past a cap */
-}
-
-static void check_uncommitted(struct model *m, unsigned view)
-{
-	char *is = render_text(m, view);
-	char *must_be = oracle_text(&m->now.tree, m->views[view].root);
-
-	if (is)
-		expect_text("the tree in a transaction", is, must_be);
-	else
-		assert_true(m->tight);
-	free(is);
-	free(must_be);
-}
-
-static void check_view(struct model *m, unsigned view)
-{
-	struct view_model *v = &m->views[view];
-	char *is = space_text(m->f, v->space);
-	char *mirrored = mirror_text(&v->mirror);
-
-	expect_text("the view", is, v->lines);
-	expect_text("what the listener knows", mirrored, v->told);
-	if (v->mirror.fault)
-		fail_msg("listener: %s", v->mirror.fault);
-	free(is);
-	free(mirrored);
-}
-
-/* The committed state may have changed: foretell all views anew, and see who was told. */
-static void foretell(struct model *m, unsigned view)
-{
-	struct view_model *v = &m->views[view];
-	char *told = told_text(m, &m->now, view);
-	bool changes = strcmp(told, v->told) != 0;
-
-	assert_int_equal(v->mirror.begins, changes);
-	m->published += changes;
-	free(v->told);
-	free(v->lines);
-	v->told = told;
-	v->lines = oracle_text(&m->now.tree, v->root);
-}
-
-static void check(struct model *m)
-{
-	for (unsigned i = 0; i < NSPACES; i++) {
-		if (m->depth == 0)
-			foretell(m, i);
-		else
-			assert_int_equal(m->views[i].mirror.begins, 0);
-		check_view(m, i);
-		if (m->depth)
-			check_uncommitted(m, i);
-		m->views[i].mirror.begins = 0;
-		m->views[i].mirror.commits = 0;
-	}
-	forget_notes(m->f);
-}
-
-/* ---- running ---- */
-
-static unsigned draw_step(struct model *m)
-{
-	unsigned total = 0;
-	unsigned at;
-	unsigned i = 0;
-
-	for (i = 0; i < NSTEPS; i++)
-		total += model_steps[i].weight;
-	at = (unsigned)draw(m, total);
-	for (i = 0; at >= model_steps[i].weight; i++)
-		at -= model_steps[i].weight;
-	return i;
-}
-
-static bool may_fail_so(const struct model *m, int result)
-{
-	if (result == -ENOMEM)
-		return m->f->heap.failed;
-	return result == -E2BIG && m->tight && m->depth == 0;
-}
-
-static int take_step(struct model *m, const struct step *step)
-{
-	int result;
-
-	m->next = m->now;
-	m->expected = 0;
-	m->f->heap.failed = false;
-	m->f->heap.fail_in = draw(m, 6) ? 0 : (unsigned)(1 + draw(m, 8));
-	result = step->run(m);
-	m->f->heap.fail_in = 0;
-	if (result != m->expected && !(m->expected == 0 && may_fail_so(m, result)) &&
-	    !(result == -ENOMEM && m->f->heap.failed))
-		fail_msg("%s returned %d and not %d", step->name, result, m->expected);
-	if (result == 0)
-		m->now = m->next;
-	m->failed += result != 0;
-	m->no_memory += result == -ENOMEM;
-	m->past_cap += result == -E2BIG;
-	return result;
-}
 
 static uint64_t number_from(const char *variable, uint64_t otherwise)
 {
@@ -158,209 +19,67 @@ static uint64_t number_from(const char *variable, uint64_t otherwise)
 	return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
-static void start_model(struct model *m, uint64_t seed, bool tight)
+/* The run is left in *current* until it is over, so that a failure can be told. */
+static void run(uint64_t seed, struct tally *tally, struct model **current)
 {
-	*m = (struct model){.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1, .tight = tight};
-	m->f = fixture_new(tight ? (struct kvmas_config){.max_ranges = 5, .max_nodes = 12}
-				 : (struct kvmas_config){0});
-	m->now.tree.count = NREGIONS;
-	for (int i = 0; i < NREGIONS; i++)
-		make_node(m, i);
-	must(kvmas_client_new(m->f->kvmas, "client", &m->client));
-	for (unsigned i = 0; i < NSPACES; i++)
-		make_view(m, i);
+	struct choices choices = {.random = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15)};
+	struct model *m = model_new(seed, choices, tally);
+	uint64_t nsteps = 200 + draw(m, 20 * m->nregions + 1000);
+
+	*current = m;
+	while (m->nsteps < nsteps && model_step(m))
+		;
+	model_free(m);
+	*current = NULL;
 }
 
-static void end_model(struct model *m)
+static int tell_failure(void **state)
 {
-	for (; m->depth; m->depth--)
-		must(kvmas_abort(m->f->kvmas));
-	kvmas_client_unref(m->client);
-	for (unsigned i = 0; i < NSPACES; i++)
-		drop_view(m, i);
-	fixture_free(m->f);
+	const struct model *m = *state;
+
+	if (m)
+		print_error("to repeat: KVMAS_SEED=%" PRIu64
+			    " KVMAS_RUNS=1 KVMAS_VERBOSE=1, it failed in step %" PRIu64 "\n",
+			    m->seed, m->nsteps);
+	return 0;
 }
 
-static void run_model(bool tight)
+/* What a long run must have met, in thousandths of its steps. */
+static void check_shares(const struct tally *tally)
 {
-	uint64_t seed = number_from("KVMAS_SEED", 1);
-	uint64_t nsteps = number_from("KVMAS_STEPS", 20000);
-	unsigned done[NSTEPS][2] = {{0}};
-	static struct model m;
+	static const int errnos[] = {EINVAL, EEXIST, ENOENT, ELOOP,    EXDEV,
+				     ENOMEM, E2BIG,  EBUSY,  ECANCELED};
 
-	print_message("KVMAS_SEED=%" PRIu64 " KVMAS_STEPS=%" PRIu64 "%s\n", seed, nsteps,
-		      tight ? ", with small caps" : "");
-	start_model(&m, seed, tight);
-	for (uint64_t i = 0; i < nsteps; i++) {
-		unsigned step = draw_step(&m);
-
-		done[step][take_step(&m, &model_steps[step]) != 0]++;
-		check(&m);
+	for (unsigned i = 0; i < LENGTH(errnos); i++) {
+		if (tally_share(tally, NSTEPS, errnos[i]) < 10)
+			fail_msg("too few calls returned errno %d", errnos[i]);
 	}
-	for (unsigned i = 0; i < NSTEPS; i++)
-		print_message("%13s %6u done %6u failed\n", model_steps[i].name, done[i][0],
-			      done[i][1]);
-	print_message("%u views published, %u calls failed: %u without memory, %u past a cap\n",
-		      m.published, m.failed, m.no_memory, m.past_cap);
-	end_model(&m);
+	for (unsigned i = 0; i < NSTEPS; i++) {
+		if (tally_share(tally, i, 0) < 10)
+			fail_msg("too few calls of %s", step_at(i)->name);
+	}
+	assert_true(tally->publishing * 3 > tally->commits);
+	assert_true(tally->largest >= 100);
 }
 
 static void random_steps_agree_with_the_model(void **state)
 {
-	(void)state;
-	run_model(false);
-}
+	uint64_t seed = number_from("KVMAS_SEED", 1);
+	uint64_t nruns = number_from("KVMAS_RUNS", UINT64_MAX);
+	uint64_t nsteps = number_from("KVMAS_STEPS", 200000);
+	struct tally tally = {0};
 
-static void random_steps_with_small_caps_agree_with_the_model(void **state)
-{
-	(void)state;
-	run_model(true);
-}
-
-/* ---- the checkers, checked ---- */
-
-/* A tree in which every part of every node matters. */
-static const struct tree planted = {
-	.nodes = {{"root", KVMAS_REGION_CONTAINER, 0x10000, NONE},
-		  {"a", KVMAS_REGION_RAM, 0x2000, 0, 0x1000, 0, .order = 1},
-		  {"b", KVMAS_REGION_MMIO, 0x2000, 0, 0x2000, 0, .order = 2},
-		  {"t", KVMAS_REGION_RAM, 0x2000, NONE},
-		  {"see", KVMAS_REGION_ALIAS, 0x1000, 0, 0x8000, 0, 3, 0x800, .order = 3}},
-	.count = 5,
-	.order = 3,
-};
-
-static const struct tree *plant(unsigned difference)
-{
-	static struct tree tree;
-
-	tree = planted;
-	switch (difference) {
-	case 0:
-		tree.nodes[1].offset++;
-		break;
-	case 1:
-		tree.nodes[1].size = 0x800;
-		break;
-	case 2:
-		tree.nodes[1].priority = 1;
-		break;
-	case 3:
-		tree.nodes[1].order = 9;
-		break;
-	case 4:
-		tree.nodes[2].readonly = true;
-		break;
-	case 5:
-		tree.nodes[2].disabled = true;
-		break;
-	case 6:
-		tree.nodes[4].target_offset++;
-		break;
-	case 7:
-		tree.nodes[4].target = 1;
-		break;
-	case 8:
-		tree.nodes[0].readonly = true;
-		break;
-	case 9:
-		tree.nodes[2].parent = NONE;
-		break;
-	default:
-		return NULL;
-	}
-	return &tree;
-}
-
-static void oracle_sees_every_planted_difference(void **state)
-{
-	char *text = oracle_text(&planted, 0);
-	const struct tree *tree;
-
-	(void)state;
-	assert_string_equal(text, "1000-1fff ram a+0x0\n2000-3fff mmio b+0x0\n"
-				  "8000-8fff ram t+0x800\n");
-	for (unsigned i = 0; (tree = plant(i)); i++) {
-		char *other = oracle_text(tree, 0);
-
-		if (strcmp(text, other) == 0)
-			fail_msg("difference %u was not seen", i);
-		free(other);
-	}
-	free(text);
-}
-
-static struct kvmas_section section_at(uint64_t gpa)
-{
-	return (struct kvmas_section){.gpa = gpa, .size = 0x1000, .last = gpa + 0xfff};
-}
-
-/* A listener that has been told of two sections, in the middle of a telling. */
-static struct mirror *told_of_two(void)
-{
-	static struct mirror mirror;
-	struct kvmas_section low = section_at(0x1000);
-	struct kvmas_section high = section_at(0x4000);
-
-	mirror = (struct mirror){0};
-	mirror_begin(&mirror);
-	mirror_add(&mirror, &low);
-	mirror_add(&mirror, &high);
-	mirror_commit(&mirror);
-	mirror_begin(&mirror);
-	assert_null(mirror.fault);
-	return &mirror;
-}
-
-static void assert_fault(struct mirror *mirror, const char *fault)
-{
-	assert_non_null(mirror->fault);
-	assert_string_equal(mirror->fault, fault);
-}
-
-static void listeners_list_sees_what_it_was_told_wrongly(void **state)
-{
-	struct kvmas_section low = section_at(0x1000);
-	struct kvmas_section high = section_at(0x4000);
-	struct kvmas_section other = section_at(0x4000);
-	struct mirror *mirror = told_of_two();
-
-	(void)state;
-	other.offset = 1;
-	mirror_del(mirror, &other);
-	assert_fault(mirror, "told of a section that was never added");
-	mirror = told_of_two();
-	mirror_del(mirror, &low);
-	mirror_del(mirror, &high);
-	assert_fault(mirror, "deletions do not descend, or come late");
-	mirror = told_of_two();
-	mirror_add(mirror, &high);
-	assert_fault(mirror, "sections overlap");
-	mirror = told_of_two();
-	other = section_at(0x9000);
-	mirror_add(mirror, &other);
-	mirror_del(mirror, &low);
-	assert_fault(mirror, "deletions do not descend, or come late");
-	mirror = told_of_two();
-	mirror_log_stop(mirror, &low);
-	assert_fault(mirror, "log_start or log_stop of what is so already");
-	mirror = told_of_two();
-	other.logged = true;
-	mirror_add(mirror, &other);
-	mirror_commit(mirror);
-	assert_fault(mirror, "no log_start after a logged section was added");
-	mirror = told_of_two();
-	mirror_begin(mirror);
-	assert_fault(mirror, "begin in begin");
+	while (tally.runs < nruns && tally.steps < nsteps)
+		run(seed++, &tally, (struct model **)state);
+	tally_print(&tally);
+	if (tally.steps >= 100000)
+		check_shares(&tally);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(oracle_sees_every_planted_difference),
-		cmocka_unit_test(listeners_list_sees_what_it_was_told_wrongly),
-		cmocka_unit_test(random_steps_agree_with_the_model),
-		cmocka_unit_test(random_steps_with_small_caps_agree_with_the_model),
+		cmocka_unit_test_teardown(random_steps_agree_with_the_model, tell_failure),
 	};
 
 	return cmocka_run_group_tests_name("model", tests, NULL, NULL);

@@ -489,6 +489,7 @@ static int call_mutators(const struct estate *e)
 	CHILD_EXPECTS(kvmas_commit(e->f->kvmas));
 	CHILD_EXPECTS(kvmas_abort(e->f->kvmas));
 	CHILD_EXPECTS(kvmas_reclaim(e->f->kvmas));
+	CHILD_EXPECTS(kvmas_ram_resize(e->ram, 1));
 	CHILD_EXPECTS(kvmas_region_add(e->root, e->b, 0, 0));
 	CHILD_EXPECTS(kvmas_region_del(e->a));
 	CHILD_EXPECTS(kvmas_region_set_enabled(e->a, false));
@@ -518,6 +519,7 @@ static int call_the_rest(const struct estate *e)
 	CHILD_EXPECTS(kvmas_dump(kvmas, stdout));
 	CHILD_EXPECTS(kvmas_ram_new(kvmas, KVMAS_CONFIG(ram, .name = "r", .size = 1), &ram));
 	CHILD_EXPECTS(kvmas_ram_mark(e->ram, 0, 1));
+	CHILD_EXPECTS(kvmas_ram_discard(e->ram, 0, page_size()));
 	CHILD_EXPECTS(
 		kvmas_region_new(kvmas, KVMAS_CONFIG(region, .name = "r", .size = 1), &region));
 	CHILD_EXPECTS(kvmas_reader_add(kvmas, &reader));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* RAM blocks: where their memory comes from, what the kernel was told of it, and when it goes. */
-#include "fixture.h"
+#include "ram-fixture.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -11,42 +11,6 @@
 #include <unistd.h>
 
 #include "ram.h"
-
-/* Not a file that anybody sees: an unlinked one on /tmp would do, a memfd is one as well. */
-static int make_file(uint64_t size)
-{
-	int fd = memfd_create("test-ram", 0);
-
-	assert_true(fd >= 0);
-	must(ftruncate(fd, (off_t)size));
-	return fd;
-}
-
-static int new_ram(struct fixture *f, struct kvmas_ram_config config, struct kvmas_ram **ret)
-{
-	config.struct_size = sizeof(config);
-	if (!config.name)
-		config.name = "block";
-	return kvmas_ram_new(f->kvmas, &config, ret);
-}
-
-static struct kvmas_ram *make(struct fixture *f, struct kvmas_ram_config config)
-{
-	struct kvmas_ram *ram;
-
-	must(new_ram(f, config, &ram));
-	return ram;
-}
-
-static void assert_refused(struct fixture *f, struct kvmas_ram_config config, int result)
-{
-	struct kvmas_ram *ram = NULL;
-	size_t bytes = f->heap.bytes;
-
-	assert_int_equal(new_ram(f, config, &ram), result);
-	assert_null(ram);
-	assert_int_equal(f->heap.bytes, bytes);
-}
 
 /* ---- sources ---- */
 
@@ -380,20 +344,6 @@ static void readonly_block_is_mapped_without_write_access(void **state)
 	assert_false(has_vm_flag(ram, " wr"));
 	kvmas_ram_unref(ram);
 	close(fd);
-}
-
-static uint64_t count_present(const struct kvmas_ram *ram)
-{
-	uint64_t npages = kvmas_ram_get_size(ram) / page_size();
-	unsigned char *there = malloc(npages);
-	uint64_t count = 0;
-
-	assert_non_null(there);
-	must(mincore(kvmas_ram_get_hva(ram), kvmas_ram_get_size(ram), there));
-	for (uint64_t i = 0; i < npages; i++)
-		count += there[i] & 1;
-	free(there);
-	return count;
 }
 
 static void memory_is_absent_until_touched(void **state)

@@ -146,6 +146,20 @@ static void config_at_the_limits_works(void **state)
 	drop_stock(&s);
 }
 
+static void regions_past_the_cap_return_e2big(void **state)
+{
+	struct fixture *f = fixture_new((struct kvmas_config){.max_regions = 2});
+	struct kvmas_region *first = make_container(f, "first", 1);
+
+	(void)state;
+	make_container(f, "second", 1);
+	assert_result(f, (struct kvmas_region_config){KIND(CONTAINER)}, -E2BIG, 0);
+	drop_region(f, first);
+	must(kvmas_reclaim(f->kvmas));
+	assert_result(f, (struct kvmas_region_config){KIND(CONTAINER)}, 0, 0);
+	fixture_free(f);
+}
+
 static void target_of_another_kvmas_returns_exdev(void **state)
 {
 	struct fixture *f = *state;
@@ -378,6 +392,7 @@ int main(void)
 		TEST(config_that_makes_no_sense_returns_einval),
 		TEST(offset_that_the_kind_cannot_use_returns_einval),
 		TEST(config_at_the_limits_works),
+		cmocka_unit_test(regions_past_the_cap_return_e2big),
 		TEST(target_of_another_kvmas_returns_exdev),
 		TEST(ops_of_size_0_return_einval),
 		TEST(ops_of_known_prefix_count_the_rest_as_null),

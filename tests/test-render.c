@@ -13,7 +13,9 @@
 #define C KVMAS_REGION_CONTAINER
 #define RAM KVMAS_REGION_RAM
 #define ROM KVMAS_REGION_ROM
+#define ROMD KVMAS_REGION_ROMD
 #define MMIO KVMAS_REGION_MMIO
+#define HIDE KVMAS_REGION_RESERVED
 #define ALIAS KVMAS_REGION_ALIAS
 #define ALL KVMAS_SIZE_MAX
 #define TOP UINT64_MAX
@@ -262,6 +264,134 @@ static const struct picture pictures[] = {
 	  {"top", ALIAS, 0x1000, 0, TOP - 0xfff, .target = 1},
 	  {"low", ALIAS, 0x1000, 0, 0, .target = 1, .target_offset = 0x1000}},
 	 "0000-0fff mmio a+0x1000\nfffffffffffff000-ffffffffffffffff mmio a+0x0\n"},
+	{"nonvolatile flows down through containers and aliases",
+	 {{"root", C, 0x10000, NONE},
+	  {"box", C, 0x4000, 0, 0, .nonvolatile = true},
+	  {"a", RAM, 0x1000, 1, 0},
+	  {"b", ROM, 0x1000, 1, 0x1000},
+	  {"see", ALIAS, 0x1000, 0, 0x8000, .target = 2},
+	  {"nv", ALIAS, 0x1000, 0, 0x9000, .target = 2, .nonvolatile = true}},
+	 "0000-0fff ram a+0x0 nv\n1000-1fff rom b+0x0 nv\n8000-8fff ram a+0x0\n"
+	 "9000-9fff ram a+0x0 nv\n"},
+	{"ranges whose nonvolatile differs stay apart",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", RAM, 0x4000, 0, 0, 0},
+	  {"al", ALIAS, 0x1000, 0, 0x1000, 1, .target = 1, .target_offset = 0x1000,
+	   .nonvolatile = true}},
+	 "0000-0fff ram a+0x0\n1000-1fff ram a+0x1000 nv\n2000-3fff ram a+0x2000\n"},
+	{"ranges that are nonvolatile alike are one, wherever that came from",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", RAM, 0x4000, NONE},
+	  {"lo", ALIAS, 0x1000, 0, 0, .target = 1, .nonvolatile = true},
+	  {"box", C, 0x3000, 0, 0x1000, .nonvolatile = true},
+	  {"hi", ALIAS, 0x3000, 3, 0, .target = 1, .target_offset = 0x1000}},
+	 "0000-3fff ram a+0x0 nv\n"},
+	{"unmergeable pieces painted by two ways stay apart",
+	 {{"root", C, 0x10000, NONE, .unmergeable = true},
+	  {"a", RAM, 0x4000, NONE},
+	  {"lo", ALIAS, 0x2000, 0, 0, .target = 1},
+	  {"hi", ALIAS, 0x2000, 0, 0x2000, .target = 1, .target_offset = 0x2000}},
+	 "0000-1fff ram a+0x0 unmergeable\n2000-3fff ram a+0x2000 unmergeable\n"},
+	{"unmergeable region painted at once is one range",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", RAM, 0x4000, 0, 0, .unmergeable = true},
+	  {"box", C, 0x1000, 0, 0x1000, 1}},
+	 "0000-3fff ram a+0x0 unmergeable\n"},
+	{"unmergeable range behind an alias to itself is cut in three",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", RAM, 0x4000, 0, 0, 0, .unmergeable = true},
+	  {"al", ALIAS, 0x1000, 0, 0x1000, 1, .target = 1, .target_offset = 0x1000}},
+	 "0000-0fff ram a+0x0 unmergeable\n1000-1fff ram a+0x1000 unmergeable\n"
+	 "2000-3fff ram a+0x2000 unmergeable\n"},
+	{"what is mergeable does not join what is not",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", RAM, 0x3000, NONE},
+	  {"lo", ALIAS, 0x1000, 0, 0, .target = 1},
+	  {"mid", ALIAS, 0x1000, 0, 0x1000, .target = 1, .target_offset = 0x1000,
+	   .unmergeable = true},
+	  {"hi", ALIAS, 0x1000, 0, 0x2000, .target = 1, .target_offset = 0x2000}},
+	 "0000-0fff ram a+0x0\n1000-1fff ram a+0x1000 unmergeable\n2000-2fff ram a+0x2000\n"},
+	{"rom device is memory until its mode sends reads to the device",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", ROMD, 0x1000, 0, 0},
+	  {"b", ROMD, 0x1000, 0, 0x1000, .device = true}},
+	 "0000-0fff romd a+0x0\n1000-1fff mmio b+0x0\n"},
+	{"rom device is rom through a readonly alias, and keeps its mode",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", ROMD, 0x1000, 0, 0},
+	  {"see", ALIAS, 0x1000, 0, 0x1000, .target = 1, .readonly = true},
+	  {"too", ALIAS, 0x1000, 0, 0x2000, .target = 1}},
+	 "0000-0fff romd a+0x0\n1000-1fff rom a+0x0\n2000-2fff romd a+0x0\n"},
+	{"rom device goes on behind an alias to itself",
+	 {{"root", C, 0x10000, NONE},
+	  {"a", ROMD, 0x3000, 0, 0},
+	  {"see", ALIAS, 0x1000, 0, 0x1000, .target = 1, .target_offset = 0x1000}},
+	 "0000-2fff romd a+0x0\n"},
+	{"reserved hides what lies below, and what is above hides it",
+	 {{"root", C, 0x10000, NONE},
+	  {"low", RAM, 0x4000, 0, 0, -1},
+	  {"gone", HIDE, 0x2000, 0, 0x1000},
+	  {"x", MMIO, 0x800, 2, 0x800}},
+	 "0000-0fff ram low+0x0\n1000-17ff reserved gone+0x0\n1800-1fff mmio x+0x0\n"
+	 "2000-2fff reserved gone+0x1000\n3000-3fff ram low+0x3000\n"},
+	{"reserved takes attributes and merges like any other",
+	 {{"root", C, 0x10000, NONE, .nonvolatile = true},
+	  {"gone", HIDE, 0x4000, 0, 0},
+	  {"see", ALIAS, 0x1000, 0, 0x1000, 1, .target = 1, .target_offset = 0x1000}},
+	 "0000-3fff reserved gone+0x0 nv\n"},
+	{"reserved of 2^64 bytes",
+	 {{"root", HIDE, ALL, NONE}},
+	 "0000-ffffffffffffffff reserved root+0x0\n"},
+	{"alias of 2^64 bytes onto a container of as many",
+	 {{"root", C, ALL, NONE},
+	  {"box", C, ALL, NONE},
+	  {"a", MMIO, ALL, 1, 1},
+	  {"b", RAM, 0x1000, 1, TOP - 0xfff},
+	  {"see", ALIAS, ALL, 0, 0, .target = 1}},
+	 "0001-ffffffffffffefff mmio a+0x0\nfffffffffffff000-ffffffffffffffff ram b+0x0\n"},
+	{"region of 2^64 - 2 bytes ends two before the top",
+	 {{"root", C, ALL, NONE}, {"a", MMIO, TOP - 1, 0, 0}},
+	 "0000-fffffffffffffffd mmio a+0x0\n"},
+	{"alias to the last byte of all shows one byte",
+	 {{"root", C, ALL, NONE},
+	  {"a", MMIO, ALL, NONE},
+	  {"al", ALIAS, ALL, 0, 0x5000, .target = 1, .target_offset = TOP}},
+	 "5000-5000 mmio a+0xffffffffffffffff\n"},
+	{"alias at the top to the last byte of all",
+	 {{"root", C, ALL, NONE},
+	  {"a", MMIO, ALL, NONE},
+	  {"al", ALIAS, ALL, 0, TOP, .target = 1, .target_offset = TOP}},
+	 "ffffffffffffffff-ffffffffffffffff mmio a+0xffffffffffffffff\n"},
+	{"alias whose target would lie wholly below 0",
+	 {{"root", C, ALL, NONE},
+	  {"a", RAM, 0x1000, NONE},
+	  {"al", ALIAS, ALL, 0, 0, .target = 1, .target_offset = TOP - 0xfff}},
+	 ""},
+	{"child of a target lies below 0, the next over the edge",
+	 {{"root", C, ALL, NONE},
+	  {"box", C, ALL, NONE},
+	  {"a", RAM, 0x1000, 1, 0},
+	  {"b", MMIO, 0x1000, 1, 0x1800},
+	  {"al", ALIAS, 0x1000, 0, 0, .target = 1, .target_offset = 0x2000}},
+	 "0000-07ff mmio b+0x800\n"},
+	{"alias of an alias, each past 2^64, shows nothing",
+	 {{"root", C, ALL, NONE},
+	  {"a", MMIO, ALL, NONE},
+	  {"in", ALIAS, ALL, NONE, .target = 1, .target_offset = TOP - 0xfff},
+	  {"out", ALIAS, ALL, 0, 0, .target = 2, .target_offset = 0x1000}},
+	 ""},
+	{"alias of an alias, past 2^64 but for a byte",
+	 {{"root", C, ALL, NONE},
+	  {"a", MMIO, ALL, NONE},
+	  {"in", ALIAS, ALL, NONE, .target = 1, .target_offset = TOP - 0xfff},
+	  {"out", ALIAS, ALL, 0, 0x10, .target = 2, .target_offset = 0xfff}},
+	 "0010-0010 mmio a+0xffffffffffffffff\n"},
+	{"child at the top of a container at the top",
+	 {{"root", C, ALL, NONE},
+	  {"box", C, ALL, 0, TOP - 0xf},
+	  {"a", MMIO, ALL, 1, 0xf},
+	  {"b", MMIO, ALL, 1, 0x10, INT_MAX}},
+	 "ffffffffffffffff-ffffffffffffffff mmio a+0x0\n"},
 	{"many pieces fill around what is taken",
 	 {{"root", C, 0x10000, NONE},
 	  {"a", MMIO, 0x100, 0, 0x100, 1},
@@ -281,6 +411,17 @@ static int count_nodes(const struct picture *picture)
 	return count;
 }
 
+static struct kvmas_region *make_romd(struct fixture *f, const char *name, uint64_t size)
+{
+	struct kvmas_ram *block = make_block(f, name, (size + page_size() - 1) / page_size());
+	struct kvmas_region *region =
+		make_region(f, (struct kvmas_region_config){
+				       .kind = ROMD, .name = name, .size = size, .ram = block});
+
+	kvmas_ram_unref(block);
+	return region;
+}
+
 static struct kvmas_region *make_node(struct fixture *f, const struct node *node,
 				      struct kvmas_region *const *regions)
 {
@@ -294,9 +435,25 @@ static struct kvmas_region *make_node(struct fixture *f, const struct node *node
 	case ALIAS:
 		return make_alias(f, node->name, regions[node->target], node->target_offset,
 				  node->size);
+	case ROMD:
+		return make_romd(f, node->name, node->size);
+	case HIDE:
+		return make_region(f, (struct kvmas_region_config){.kind = HIDE,
+								   .name = node->name,
+								   .size = node->size});
 	default:
 		return make_container(f, node->name, node->size);
 	}
+}
+
+static void set_attributes(struct kvmas_region *region, const struct node *node)
+{
+	must(kvmas_region_set_enabled(region, !node->disabled));
+	must(kvmas_region_set_readonly(region, node->readonly));
+	must(kvmas_region_set_nonvolatile(region, node->nonvolatile));
+	must(kvmas_region_set_unmergeable(region, node->unmergeable));
+	if (node->kind == ROMD)
+		must(kvmas_region_set_romd(region, !node->device));
 }
 
 static struct kvmas_space *build(struct fixture *f, const struct picture *picture)
@@ -307,8 +464,7 @@ static struct kvmas_space *build(struct fixture *f, const struct picture *pictur
 		const struct node *node = &picture->nodes[i];
 
 		regions[i] = make_node(f, node, regions);
-		must(kvmas_region_set_enabled(regions[i], !node->disabled));
-		must(kvmas_region_set_readonly(regions[i], node->readonly));
+		set_attributes(regions[i], node);
 		if (node->parent != NONE)
 			add(regions[node->parent], regions[i], node->offset, node->priority);
 	}
@@ -317,11 +473,12 @@ static struct kvmas_space *build(struct fixture *f, const struct picture *pictur
 
 static char *ask_oracle(const struct picture *picture)
 {
-	struct tree tree = {.count = count_nodes(picture)};
+	struct node nodes[LENGTH(picture->nodes)];
+	struct tree tree = {.nodes = nodes, .count = count_nodes(picture)};
 
 	for (int i = 0; i < tree.count; i++) {
-		tree.nodes[i] = picture->nodes[i];
-		tree.nodes[i].order = (unsigned)i;
+		nodes[i] = picture->nodes[i];
+		nodes[i].order = (unsigned)i;
 	}
 	return oracle_text(&tree, 0);
 }
@@ -354,151 +511,29 @@ static void oracle_shows_its_lines(void **state)
 	(void)state;
 }
 
-/* ---- caps ---- */
-
-static struct fixture *fixture_with_caps(uint64_t max_ranges, uint64_t max_nodes)
+/* The lines say rom: what the mode is, and whether there is memory, stands in the section. */
+static void sections_tell_the_mode_of_a_rom_device(void **state)
 {
-	return fixture_new((struct kvmas_config){.max_ranges = max_ranges, .max_nodes = max_nodes});
-}
+	struct fixture *f = *state;
+	struct kvmas_region *flash = make_romd(f, "flash", 0x1000);
+	struct kvmas_region *see = make_alias(f, "see", flash, 0x800, 0x800);
+	struct kvmas_space *space = make_space(f, "s", see);
 
-/* Each shows the one before twice. */
-static struct kvmas_region *double_up(struct fixture *f, struct kvmas_region *region,
-				      unsigned levels)
-{
-	for (unsigned i = 0; i < levels; i++) {
-		struct kvmas_region *box = make_container(f, "box", KVMAS_SIZE_MAX);
+	must(kvmas_region_set_readonly(see, true));
+	for (unsigned romd = 2; romd-- > 0;) {
+		const struct kvmas_view *view;
+		struct kvmas_section section;
 
-		add(box, make_alias(f, "once", region, 0, KVMAS_SIZE_MAX), 0, 0);
-		add(box, make_alias(f, "twice", region, 0, KVMAS_SIZE_MAX), 0, 0);
-		region = box;
+		must(kvmas_region_set_romd(flash, romd));
+		view = kvmas_view_acquire(f->reader, space);
+		must(kvmas_view_lookup(view, 0, &section));
+		assert_true(section.readonly);
+		assert_int_equal(section.romd, romd);
+		assert_int_equal(section.ram != NULL, romd);
+		assert_int_equal(section.hva != NULL, romd);
+		assert_int_equal(section.ram_offset, romd ? 0x800 : 0);
+		kvmas_view_release(f->reader, view);
 	}
-	return region;
-}
-
-static void doubling_aliases_past_the_cap_return_e2big(void **state)
-{
-	struct fixture *f = *state;
-	struct kvmas_region *top = double_up(f, make_ram(f, "a", 0x1000), 30);
-	struct kvmas_region *root = make_container(f, "root", KVMAS_SIZE_MAX);
-	struct kvmas_space *space = make_space(f, "s", root);
-	char *before = state_text(f);
-	char *after;
-
-	assert_int_equal(kvmas_region_add(root, top, 0, 0), -E2BIG);
-	after = state_text(f);
-	assert_string_equal(after, before);
-	assert_view(f, space, "");
-	free(before);
-	free(after);
-}
-
-static void nodes_up_to_the_cap_render(void **state)
-{
-	struct fixture *f = fixture_with_caps(0, 4);
-	struct kvmas_region *root = make_container(f, "root", 0x10000);
-	struct kvmas_space *space = make_space(f, "s", root);
-
-	add(root, make_ram(f, "a", 0x1000), 0, 0);
-	add(root, make_ram(f, "b", 0x1000), 0x1000, 0);
-	add(root, make_ram(f, "c", 0x1000), 0x2000, 0);
-	assert_int_equal(kvmas_region_add(root, make_ram(f, "d", 0x1000), 0x3000, 0), -E2BIG);
-	assert_view(f, space, "0000-0fff ram a+0x0\n1000-1fff ram b+0x0\n2000-2fff ram c+0x0\n");
-	fixture_free(f);
-	(void)state;
-}
-
-static void ranges_up_to_the_cap_render(void **state)
-{
-	struct fixture *f = fixture_with_caps(2, 0);
-	struct kvmas_region *root = make_container(f, "root", 0x10000);
-	struct kvmas_space *space = make_space(f, "s", root);
-
-	add(root, make_ram(f, "a", 0x1000), 0, 0);
-	add(root, make_ram(f, "b", 0x1000), 0x2000, 0);
-	assert_int_equal(kvmas_region_add(root, make_ram(f, "c", 0x1000), 0x4000, 0), -E2BIG);
-	assert_view(f, space, "0000-0fff ram a+0x0\n2000-2fff ram b+0x0\n");
-	fixture_free(f);
-	(void)state;
-}
-
-/* 512 regions on the way down: root, boxes, and the ram. */
-static struct kvmas_region *nest(struct fixture *f, unsigned boxes)
-{
-	struct kvmas_region *region = make_ram(f, "a", 0x1000);
-
-	for (unsigned i = 0; i < boxes; i++) {
-		struct kvmas_region *box = make_container(f, "box", 0x1000);
-
-		add(box, region, 0, 0);
-		region = box;
-	}
-	return region;
-}
-
-static void nesting_to_the_limit_renders(void **state)
-{
-	struct fixture *f = *state;
-
-	assert_view(f, make_space(f, "s", nest(f, 511)), "0000-0fff ram a+0x0\n");
-}
-
-static void nesting_too_deep_returns_e2big(void **state)
-{
-	struct fixture *f = *state;
-	struct kvmas_region *deep = nest(f, 512);
-	struct kvmas_space *space;
-
-	assert_int_equal(kvmas_space_new(f->kvmas, "s", deep, &space), -E2BIG);
-}
-
-/* A view of many ranges: as many as it takes for every array to grow. */
-static int change_much(struct fixture *f)
-{
-	return kvmas_region_set_enabled(f->made, true);
-}
-
-static void every_allocation_of_a_render_fails(void **state)
-{
-	struct fixture *f = *state;
-	struct kvmas_region *root = make_container(f, "root", 0x100000);
-	struct kvmas_region *box = make_container(f, "box", 0x100000);
-
-	add(root, make_ram(f, "low", 0x80000), 0, -1);
-	for (unsigned i = 0; i < 100; i++)
-		add(box, make_mmio(f, "m", 0x100), i * UINT64_C(0x1000), 0);
-	must(kvmas_region_set_enabled(box, false));
-	add(root, box, 0, 0);
-	make_space(f, "s", root);
-	make_space(f, "t", root);
-	f->made = box;
-	assert_true(fail_each_allocation(f, change_much) >= 6);
-}
-
-/* ---- many ---- */
-
-/* Added upwards and downwards: quadratic painting would take minutes. */
-static void many_regions_render_in_either_order(void **state)
-{
-	struct fixture *f = fixture_new((struct kvmas_config){.max_ranges = 200000});
-	struct kvmas_region *root = make_container(f, "root", KVMAS_SIZE_MAX);
-	struct kvmas_region *target = make_mmio(f, "target", 0x1000);
-	struct kvmas_region *alias;
-
-	(void)state;
-	must(kvmas_begin(f->kvmas));
-	for (uint64_t i = 0; i < 40000; i++) {
-		uint64_t at = i < 20000 ? 100000 + i : 40000 - i;
-
-		must(kvmas_region_new(f->kvmas,
-				      KVMAS_CONFIG(region, .kind = KVMAS_REGION_ALIAS, .name = "a",
-						   .size = 0x1000, .target = target),
-				      &alias));
-		must(kvmas_region_add(root, alias, at << 12, 0));
-		kvmas_region_unref(alias);
-	}
-	make_space(f, "s", root);
-	must(kvmas_commit(f->kvmas));
-	fixture_free(f);
 }
 
 int main(void)
@@ -506,13 +541,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(picture_shows_its_lines),
 		cmocka_unit_test(oracle_shows_its_lines),
-		TEST(doubling_aliases_past_the_cap_return_e2big),
-		cmocka_unit_test(nodes_up_to_the_cap_render),
-		cmocka_unit_test(ranges_up_to_the_cap_render),
-		TEST(nesting_to_the_limit_renders),
-		TEST(nesting_too_deep_returns_e2big),
-		TEST(every_allocation_of_a_render_fails),
-		cmocka_unit_test(many_regions_render_in_either_order),
+		TEST(sections_tell_the_mode_of_a_rom_device),
 	};
 
 	return cmocka_run_group_tests_name("render", tests, NULL, NULL);

@@ -50,7 +50,7 @@ static void every_allocation_fails_cleanly(void **state)
 	struct fixture *f = *state;
 
 	f->with = make_ram(f, "a", 0x1000);
-	make_space(f, "s", f->with);
+	make_space(f, "s", make_ram(f, "b", 0x1000));
 	assert_true(fail_each_allocation(f, try_new) >= 5);
 }
 

@@ -130,6 +130,27 @@ static void inner_abort_then_outer_abort_return_0(void **state)
 	must(kvmas_commit(f->kvmas)); /* nothing of the doom is left */
 }
 
+/* What an aborted transaction has left to render is not for a call that fails. */
+static void call_that_fails_makes_nothing_else_real(void **state)
+{
+	struct fixture *f = *state;
+	struct kvmas_region *a = make_mmio(f, "a", 0x1000);
+	struct kvmas_space *space;
+
+	must(kvmas_begin(f->kvmas));
+	space = make_space(f, "s", a);
+	must(kvmas_abort(f->kvmas));
+	make_listener(f, space, "x", 0);
+	forget_notes(f);
+	assert_int_equal(kvmas_region_del(a), -ENOENT);
+	assert_notes(f, "");
+	assert_view(f, space, "");
+	must(kvmas_begin(f->kvmas));
+	must(kvmas_commit(f->kvmas));
+	assert_view(f, space, "0000-0fff mmio a+0x0\n");
+	forget_notes(f);
+}
+
 static void refused_edit_does_not_doom_the_transaction(void **state)
 {
 	struct fixture *f = *state;
@@ -304,6 +325,46 @@ static void container_dropped_inside_an_aborted_transaction_comes_back(void **st
 	assert_view(f, space, "1000-1fff ram a+0x0\n");
 }
 
+static void target_dropped_inside_an_aborted_transaction_comes_back(void **state)
+{
+	struct fixture *f = *state;
+	struct kvmas_region *a = make_ram(f, "a", 0x1000);
+	struct kvmas_region *b = make_ram(f, "b", 0x1000);
+	struct kvmas_region *alias = make_alias(f, "alias", a, 0, 0x1000);
+
+	drop_region(f, a); /* no view shows it: the alias alone holds it */
+	must(kvmas_begin(f->kvmas));
+	must(kvmas_region_set_alias(alias, b, 0));
+	must(kvmas_abort(f->kvmas));
+	assert_notes(f, "");
+	assert_view(f, make_space(f, "s", alias), "0000-0fff ram a+0x0\n");
+	must(kvmas_region_set_alias(alias, b, 0));
+	assert_notes(f, "destroy a\n");
+}
+
+/* Its container died in the middle of the transaction, between two changes of it. */
+static void child_of_a_container_that_died_inside_an_aborted_transaction_is_free(void **state)
+{
+	struct fixture *f = *state;
+	struct kvmas_region *box = make_container(f, "box", 0x10000);
+	struct kvmas_region *child = make_mmio(f, "child", 0x1000);
+	struct kvmas_region *other = make_container(f, "other", 0x10000);
+
+	add(box, child, 0, 0);
+	must(kvmas_begin(f->kvmas));
+	must(kvmas_region_set_offset(child, 0x1000));
+	drop_region(f, box);
+	must(kvmas_region_set_size(child, 0x2000));
+	assert_int_equal(kvmas_region_set_offset(child, 0), -ENOENT);
+	must(kvmas_abort(f->kvmas));
+	assert_notes(f, "destroy box\n");
+	add(other, child, 0, 0);
+	must(kvmas_region_del(child));
+	drop_region(f, child);
+	must(kvmas_reclaim(f->kvmas));
+	assert_notes(f, "destroy child\n");
+}
+
 static void destroy_hooks_wait_for_the_end_of_the_transaction(void **state)
 {
 	struct fixture *f = *state;
@@ -445,7 +506,7 @@ static void *asking_realloc(void *data, void *ptr, size_t size)
 {
 	struct asker *asker = data;
 
-	if (asker->kvmas) {
+	if (asker->kvmas && size) {
 		asker->asked++;
 		asker->refused += kvmas_begin(asker->kvmas) == -EBUSY;
 	}
@@ -491,6 +552,7 @@ int main(void)
 		TEST(all_spaces_change_with_one_commit),
 		TEST(inner_abort_makes_the_outermost_commit_return_ecanceled),
 		TEST(inner_abort_then_outer_abort_return_0),
+		TEST(call_that_fails_makes_nothing_else_real),
 		TEST(refused_edit_does_not_doom_the_transaction),
 		TEST(abort_restores_everything),
 		TEST(abort_needs_no_memory),
@@ -498,6 +560,8 @@ int main(void)
 		TEST(aborted_parent_change_puts_a_child_back_where_it_was),
 		TEST(region_dropped_inside_an_aborted_transaction_comes_back),
 		TEST(container_dropped_inside_an_aborted_transaction_comes_back),
+		TEST(target_dropped_inside_an_aborted_transaction_comes_back),
+		TEST(child_of_a_container_that_died_inside_an_aborted_transaction_is_free),
 		TEST(destroy_hooks_wait_for_the_end_of_the_transaction),
 		TEST(commit_from_another_thread_returns_einval),
 		TEST(begin_waits_for_another_threads_transaction),

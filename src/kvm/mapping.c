@@ -146,8 +146,11 @@ static int append_range(struct mappings *mappings, const struct mapping_source *
 
 int kas_mappings_make(struct mappings *mappings, const struct mapping_source *source)
 {
-	for (size_t i = 0; i < source->view->count; i++) {
-		int err = append_range(mappings, source, &source->view->ranges[i]);
+	const struct flat_range *range;
+	struct view_at at;
+
+	kas_view_for_each(source->view, at, range) {
+		int err = append_range(mappings, source, range);
 
 		if (err)
 			return err;

@@ -31,13 +31,29 @@ static struct kvmas_kvm *kvm_of(struct tie *tie)
 	return kas_container_of(tie, struct kvmas_kvm, tie);
 }
 
+static bool shows_memory(const struct flat_range *ranges, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (kas_range_ram(&ranges[i]))
+			return true;
+	}
+	return false;
+}
+
+/* A change of devices over devices costs no slot anything. */
+static bool changes_memory(const struct changes *changes)
+{
+	return shows_memory(changes->dels, changes->ndels) ||
+	       shows_memory(changes->adds, changes->nadds);
+}
+
 /* Whether the slots may differ from what the commit that goes on wants. */
 static bool may_differ(const struct kvmas_kvm *kvm)
 {
 	if (kvm->changed || kvm->broken || kvm->object.kvmas->txn.logging)
 		return true;
 	for (unsigned i = 0; i < kvm->nspaces; i++) {
-		if (kvm->spaces[i].space && kvm->spaces[i].space->next_view)
+		if (kvm->spaces[i].space && changes_memory(kas_space_changes(kvm->spaces[i].space)))
 			return true;
 	}
 	return false;

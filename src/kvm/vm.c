@@ -42,17 +42,21 @@ int kvmas_kvm_slots_free(struct kvmas_kvm *kvm, unsigned as_id)
 int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
 			    int (*fn)(void *data, const struct kvmas_slot *slot), void *data)
 {
-	int result = kas_lock(kvm->object.kvmas);
+	struct kvmas *kvmas = kvm->object.kvmas;
+	int result = kas_lock(kvmas);
 
 	if (result)
 		return result;
-	kvm->object.kvmas->txn.calling = true;
+	kvmas->txn.calling = true;
 	for (unsigned i = 0; !result && i < kvm->nspaces; i++) {
 		for (size_t k = 0; !result && k < kvm->spaces[i].slots.count; k++)
 			result = fn(data, &kvm->spaces[i].slots.at[k]);
 	}
-	kvm->object.kvmas->txn.calling = false;
-	kas_unlock(kvm->object.kvmas);
+	kvmas->txn.calling = false;
+	kas_hold(kvmas);
+	kas_unlock(kvmas);
+	kas_logging_close(kvmas); /* fn may have dropped the last handle */
+	kas_let_go(kvmas);
 	return result;
 }
 

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* What the benches say is only as good as their arithmetic, and a limit that cannot break is none.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "bench.h"
+#include "commit.h"
+
+static void percentiles_are_those_of_the_sorted_samples(void **state)
+{
+	static const struct {
+		size_t count; /* of the samples count, count - 1 ... 1 us */
+		double median, p90;
+	} cases[] = {{1, 1, 1}, {2, 1, 2}, {3, 2, 3}, {10, 5, 9}, {11, 6, 10}, {1000, 500, 900}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct samples samples;
+		struct summary summary;
+
+		samples_init(&samples, cases[i].count);
+		while (samples.count < cases[i].count) {
+			samples.ns[samples.count] = (cases[i].count - samples.count) * 1000;
+			samples.count++;
+		}
+		summary = samples_summarise(&samples);
+		assert_int_equal(summary.samples, cases[i].count);
+		assert_true(summary.median == cases[i].median);
+		assert_true(summary.p90 == cases[i].p90);
+		samples_fini(&samples);
+	}
+}
+
+static void meter_counts_what_was_asked_for(void **state)
+{
+	struct meter meter = {0};
+	char *a = meter_realloc(&meter, NULL, 100);
+	char *b = meter_realloc(&meter, NULL, 1);
+
+	(void)state;
+	assert_int_equal(meter.bytes, 101);
+	a[99] = 'a';
+	a = meter_realloc(&meter, a, 5000);
+	assert_int_equal(a[99], 'a');
+	assert_int_equal(meter.bytes, 5001);
+	a = meter_realloc(&meter, a, 10);
+	assert_int_equal(meter.bytes, 11);
+	assert_null(meter_realloc(&meter, a, 0));
+	assert_null(meter_realloc(&meter, b, 0));
+	assert_int_equal(meter.bytes, 0);
+	assert_int_equal(meter.calls, 6);
+}
+
+/* Of each move, in every scene, with a figure so low that no limit minds. */
+static struct commit_results blameless(void)
+{
+	struct commit_results results = {0};
+
+	for (unsigned i = 0; i < NGROUPS * NSIZES * NMOVES; i++) {
+		struct commit_cell *cell = &results.cells[i / NMOVES / NSIZES][i / NMOVES % NSIZES];
+
+		cell->moves[i % NMOVES].time = (struct summary){100, 0.05, 0.06};
+	}
+	results.growth = (struct growth){1000000, 5000, 5000, 6000};
+	return results;
+}
+
+static unsigned broken(const struct commit_results *results, enum commit_limits limits)
+{
+	FILE *nowhere = fopen("/dev/null", "w");
+	unsigned count;
+
+	assert_non_null(nowhere);
+	count = commit_check(nowhere, results, limits);
+	fclose(nowhere);
+	return count;
+}
+
+static void limits_hold_for_blameless_results(void **state)
+{
+	struct commit_results results = blameless();
+
+	(void)state;
+	assert_int_equal(broken(&results, COMMIT_LIMITS_ALL), 0);
+	assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 0);
+}
+
+static void slow_commit_breaks_only_limits_on_time(void **state)
+{
+	static const struct {
+		unsigned group, size;
+		enum move move;
+		double median;
+		unsigned broken;
+	} cases[] = {
+		{GROUP_1, SIZE_1000, MOVE_NEAR, 2, 0},
+		{GROUP_1, SIZE_1000, MOVE_NEAR, 2.1, 1},
+		{GROUP_1, SIZE_1000, MOVE_FAR, 4.1, 1},
+		{GROUP_TIED, SIZE_1000, MOVE_NEAR, 3.1, 1},
+		{GROUP_TIED, SIZE_1000, MOVE_FAR, 6.1, 1},
+		{GROUP_1, SIZE_10000, MOVE_NEAR, 0.18, 1}, /* 3.6 times that of 100 */
+		{GROUP_1, SIZE_10000, MOVE_NEAR, 5.1, 2},
+		{GROUP_1, SIZE_10000, MOVE_FAR, 10.1, 1},
+		{GROUP_17, SIZE_100, MOVE_NEAR, 0.84, 0},
+		{GROUP_17, SIZE_100, MOVE_NEAR, 0.86, 1}, /* more than 17 times one */
+		{GROUP_17, SIZE_10000, MOVE_NEAR, 61, 1},
+		{GROUP_1, SIZE_10, MOVE_HIDDEN, 0.6, 1},
+		{GROUP_1, SIZE_100, MOVE_EMPTY, 0.11, 1},
+		{GROUP_1, SIZE_10000, MOVE_DETACHED, 0.11, 1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct commit_results results = blameless();
+		struct commit_cell *cell = &results.cells[cases[i].group][cases[i].size];
+
+		cell->moves[cases[i].move].time.median = cases[i].median;
+		assert_int_equal(broken(&results, COMMIT_LIMITS_ALL), cases[i].broken);
+		assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 0);
+		assert_int_equal(broken(&results, COMMIT_LIMITS_NONE), 0);
+	}
+}
+
+static void memory_limits_break_one_by_one(void **state)
+{
+	struct commit_results results = blameless();
+
+	(void)state;
+	results.footprints[SIZE_10].region = 513;
+	assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 1);
+	results.footprints[SIZE_10000].range = 257;
+	assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 2);
+	results.cells[GROUP_17][SIZE_10].moves[MOVE_HIDDEN].calls = 1;
+	assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 3);
+	results.growth.late++;
+	assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 4);
+	results.growth.late -= 2;
+	assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 4);
+}
+
+static void allocations_of_visible_commits_are_not_limited(void **state)
+{
+	struct commit_results results = blameless();
+
+	(void)state;
+	results.cells[GROUP_1][SIZE_10].moves[MOVE_NEAR].calls = 1000;
+	assert_int_equal(broken(&results, COMMIT_LIMITS_ALL), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(percentiles_are_those_of_the_sorted_samples),
+		cmocka_unit_test(meter_counts_what_was_asked_for),
+		cmocka_unit_test(limits_hold_for_blameless_results),
+		cmocka_unit_test(slow_commit_breaks_only_limits_on_time),
+		cmocka_unit_test(memory_limits_break_one_by_one),
+		cmocka_unit_test(allocations_of_visible_commits_are_not_limited),
+	};
+
+	return cmocka_run_group_tests_name("bench", tests, NULL, NULL);
+}

@@ -1,0 +1,87 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Usage: tests/fuzz/planted.sh BUILD [NAME]...
+#
+# Are the random steps of test-model, and those of test-circle, good for anything? The library is
+# built with one fault after the other planted in it (planted.txt), and each must be noticed: one of
+# the two fails, or does not come to an end. Prints a line `ok planted/NAME` or `FAILED planted/NAME: why` for each, or for the
+# NAMEs given. BUILD is a folder in which meson has built everything without sanitizers; nothing in
+# it, or in the sources, is changed.
+#
+# Status: 0 if all were noticed.
+
+set -u
+
+build=$(cd "${1?usage: planted.sh BUILD [NAME]...}" && pwd) || exit 1
+shift
+names=" $* "
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+table=tests/fuzz/planted.txt
+drivers=(test-model test-circle)
+seeds=(1 1001 2001 3001)
+steps=90000
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+failed=0
+
+# Too short for the driver to judge by shares (test-model.c): what it notices is a difference.
+drive() {
+    local seed
+    for seed in "${seeds[@]}"; do
+        { KVMAS_SEED=$seed KVMAS_STEPS=$steps timeout 60 "$1" >"$folder/log" 2>&1; } \
+            2>/dev/null || return
+    done
+}
+
+# Whether a driver comes to its end, without a fault, on what is given to the linker first.
+drive_all() {
+    local driver
+    for driver in "${drivers[@]}"; do
+        cc -o "$folder/driver" "$build/tests/$driver.p"/*.o "$@" "$build/src/libkvmas.a" \
+            -lcmocka -lpthread 2>"$folder/log" || return 2
+        drive "$folder/driver" || return 1
+    done
+}
+
+# The planted object comes first: the one in the archive, with the same symbols, is left there.
+plant() {
+    local file=$1 expression=$2
+    sed -e "$expression" "src/$file" >"$folder/planted.c" || return
+    if cmp -s "src/$file" "$folder/planted.c"; then
+        echo 'the expression does not apply'
+        return 1
+    fi
+    cc -std=gnu11 -O1 -D_GNU_SOURCE -w -Iinclude -Isrc -I"src/$(dirname "$file")" \
+        -c "$folder/planted.c" -o "$folder/planted.o" 2>"$folder/log" && return
+    echo 'the planted library does not build'
+    return 1
+}
+
+judge() {
+    local why
+    if why=$(plant "$2" "$3"); then
+        drive_all "$folder/planted.o"
+        case $? in
+        0) why="not noticed in $((${#seeds[@]} * steps)) steps" ;;
+        1) why= ;;
+        *) why='the planted library does not link' ;;
+        esac
+    fi
+    if [[ -z $why ]]; then
+        echo "ok planted/$1"
+        return
+    fi
+    echo "FAILED planted/$1: $why"
+    failed=1
+}
+
+if ! drive_all; then
+    echo 'FAILED planted: without any fault a driver fails already'
+    exit 1
+fi
+while IFS='|' read -r name file expression; do
+    [[ -z $name || $name = '#'* || ($names != '  ' && $names != *" $name "*) ]] ||
+        judge "$name" "$file" "$expression"
+done <"$table"
+exit "$failed"
