@@ -228,30 +228,31 @@ static void trim_edits(struct splicing *s)
 
 /* ---- the difference ---- */
 
-static int note_del(struct splicing *s, const struct flat_range *range)
+/* Append a range to the deletions or the additions. */
+static int note(struct splicing *s, struct flat_range **ranges, size_t *count, size_t *capacity,
+		const struct flat_range *range)
 {
-	struct changes *changes = s->splice->changes;
-	void *grown = kas_grow(s->kvmas, changes->dels, changes->ndels, &changes->dels_capacity,
-			       sizeof(*range));
+	void *grown = kas_grow(s->kvmas, *ranges, *count, capacity, sizeof(*range));
 
 	if (!grown)
 		return -ENOMEM;
-	changes->dels = grown;
-	changes->dels[changes->ndels++] = *range;
+	*ranges = grown;
+	(*ranges)[(*count)++] = *range;
 	return 0;
+}
+
+static int note_del(struct splicing *s, const struct flat_range *range)
+{
+	struct changes *changes = s->splice->changes;
+
+	return note(s, &changes->dels, &changes->ndels, &changes->dels_capacity, range);
 }
 
 static int note_add(struct splicing *s, const struct flat_range *range)
 {
 	struct changes *changes = s->splice->changes;
-	void *grown = kas_grow(s->kvmas, changes->adds, changes->nadds, &changes->adds_capacity,
-			       sizeof(*range));
 
-	if (!grown)
-		return -ENOMEM;
-	changes->adds = grown;
-	changes->adds[changes->nadds++] = *range;
-	return 0;
+	return note(s, &changes->adds, &changes->nadds, &changes->adds_capacity, range);
 }
 
 /* Both sides ascend: of two that are not equal, the one that begins earlier has no equal. */
