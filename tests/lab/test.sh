@@ -158,6 +158,36 @@ wrong_usage() {
     check missing_file_is_125 test "$status" = 125
 }
 
+# What apt would do differently if the lab had changed its configuration.
+state_of_apt() {
+    find /etc/apt /var/lib/apt/lists -maxdepth 2 -printf '%p %s %T@\n' 2>/dev/null | sort
+}
+
+other_kernel() {
+    local other
+    script release <<<'uname -r; insmod /lab/kvm.ko 2>/dev/null; test -c /dev/kvm'
+    in_lab release
+    check kernel_of_the_release_runs test "$status" = 0
+    mv out first
+    state_of_apt >before
+    other=$("$here/build" --dir "$scratch/fresh" --kernel backports) || status=$?
+    check backports_build_in_a_fresh_folder test -s "$other/vmlinuz"
+    state_of_apt >after
+    check backports_leave_the_machines_apt_alone cmp -s before after
+    check kernels_have_labs_apart test "$lab" != "$("$here/build" --kernel backports)"
+    check lab_of_the_release_is_still_the_same test "$lab" = "$("$here/build")"
+    in_lab --kernel backports release
+    check kernel_of_the_backports_runs test "$status" = 0
+    check kernel_of_the_backports_is_newer test "$(sort -V first out | tail -n 1)" = "$(cat out)"
+    check kernel_of_the_backports_is_another test "$(cat first)" != "$(cat out)"
+    in_lab --kernel backports "$lab/caps"
+    check kvm_of_the_backports_has_two_spaces says out '^KVM_CAP_MULTI_ADDRESS_SPACE 2$'
+    check capabilities_of_the_backports_suffice test "$status" = 0
+    in_lab --kernel no-such-kernel release
+    check unknown_kernel_is_125 test "$status" = 125
+    check unknown_kernel_is_said says err 'release or backports'
+}
+
 capabilities() {
     type -P cc >/dev/null || "$here/../setup.sh" gcc libc6-dev || exit 1
     cc -O -static -o "$lab/caps.$$" "$here/caps.c" && mv "$lab/caps.$$" "$lab/caps" || exit 1
@@ -187,5 +217,6 @@ panic
 early_end
 wrong_usage
 capabilities
+other_kernel
 shared_libraries
 exit $((failures != 0))
