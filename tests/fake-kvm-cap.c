@@ -1,26 +1,56 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The test double of KVM: which capabilities it says it has, and the one that can be enabled. What
- * they change is in fake-kvm.c and fake-kvm-dirty.c.
+ * The test double of KVM: which capabilities it says it has, and those that can be enabled. What
+ * they change is in fake-kvm-region.c and fake-kvm-dirty.c.
  */
 #include "fake-kvm-inner.h"
+#include "fake-kvm-uapi.h"
 
 #include <errno.h>
-#include <linux/kvm.h>
 
 /* kvm_vm_ioctl_enable_cap_generic. INITIALLY_SET goes with PROTECT_ENABLE only. */
+static int enable_manual_protect(struct fake_kvm *kvm, uint64_t options)
+{
+	uint64_t allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+
+	if (options & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
+		allowed |= KVM_DIRTY_LOG_INITIALLY_SET;
+	if (options & ~allowed)
+		return -EINVAL;
+	kvm->manual_protect = options;
+	return 0;
+}
+
+/*
+ * kvm_vm_ioctl_enable_cap (arch/x86/kvm/x86.c). The older capability looks at nothing. A quirk that
+ * is missing in a later call was switched on again until 6.15.
+ */
+static int disable_quirks(struct fake_kvm *kvm, uint64_t quirks)
+{
+	if (kvm->config.version < FAKE_KVM_6_18)
+		kvm->disabled_quirks = 0;
+	kvm->disabled_quirks |= quirks & kvm->config.quirks;
+	return 0;
+}
+
 int fake_kvm_enable_cap(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call)
 {
 	const struct kvm_enable_cap *cap = arg;
-	uint64_t allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+	uint64_t options = cap->args[0];
 
 	call->flags = cap->flags;
-	if (cap->args[0] & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
-		allowed |= KVM_DIRTY_LOG_INITIALLY_SET;
-	if (cap->cap != KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 || cap->flags || cap->args[0] & ~allowed)
+	if (cap->flags)
 		return -EINVAL;
-	kvm->manual_protect = cap->args[0];
-	return 0;
+	switch (cap->cap) {
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return enable_manual_protect(kvm, options);
+	case KVM_CAP_DISABLE_QUIRKS:
+		return disable_quirks(kvm, options);
+	case KVM_CAP_DISABLE_QUIRKS2:
+		return options & ~kvm->config.quirks ? -EINVAL : disable_quirks(kvm, options);
+	default:
+		return -EINVAL;
+	}
 }
 
 int fake_kvm_check_extension(const struct fake_kvm *kvm, uintptr_t cap)
@@ -39,6 +69,10 @@ int fake_kvm_check_extension(const struct fake_kvm *kvm, uintptr_t cap)
 		{KVM_CAP_IMMEDIATE_EXIT, 1},
 		{KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 		 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET},
+		{KVM_CAP_DISABLE_QUIRKS, 1},
+		{KVM_CAP_DISABLE_QUIRKS2, (int)config->quirks},
+		{KVM_CAP_USER_MEMORY2, config->version >= FAKE_KVM_6_12},
+		{KVM_CAP_GUEST_MEMFD, config->version >= FAKE_KVM_6_18},
 		{KVM_CAP_NR_MEMSLOTS, (int)config->nr_memslots},
 		{KVM_CAP_READONLY_MEM, !config->no_readonly_mem},
 		{KVM_CAP_X86_SMM, config->spaces > 1},

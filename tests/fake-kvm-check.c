@@ -19,6 +19,7 @@ struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm)
 	copy = fake_kvm_new(&config);
 	copy->config = kvm->config;
 	copy->manual_protect = kvm->manual_protect;
+	copy->disabled_quirks = kvm->disabled_quirks;
 	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++)
 		for (unsigned i = 0; i < kvm->spaces[as_id].nslots; i++) {
 			const struct fake_kvm_slot *from = kvm->spaces[as_id].by_gpa[i];

@@ -28,8 +28,17 @@ static inline uint64_t tail_mask(uint64_t nbits)
 void *fake_kvm_allocate(size_t n, size_t size);
 /* By its id, private ones included; NULL for none. */
 struct fake_kvm_slot *fake_kvm_find_id(const struct fake_kvm_space *space, unsigned id);
-/* The VM owns the slot from here on. */
+/* Whether a slot other than this one is in [gpa, gpa + size). */
+bool fake_kvm_is_taken(const struct fake_kvm_space *space, uint64_t gpa, uint64_t size,
+		       const struct fake_kvm_slot *but);
+/* The VM owns the slot from here on; and until there. */
 void fake_kvm_put_in(struct fake_kvm *kvm, struct fake_kvm_slot *slot);
+void fake_kvm_take_out(struct fake_kvm *kvm, struct fake_kvm_slot *slot);
+void fake_kvm_free_slot(struct fake_kvm_slot *slot);
+
+/* fake-kvm-region.c. The ioctls, under the VM's lock: 0 or a negative errno. */
+int fake_kvm_set_region(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+int fake_kvm_set_region2(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
 /* Whether KVM would create such a slot (I6). */
 bool fake_kvm_is_within_limits(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot);
 

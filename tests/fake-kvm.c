@@ -12,9 +12,9 @@
  * its gpa and puts it back, so that the bitmap travels with it as it does in the kernel
  * (kvm_prepare_memory_region).
  *
- * Here are slots, the hook, and what a call costs. Dirty bitmaps and the guest's accesses are in
- * fake-kvm-dirty.c, capabilities in fake-kvm-cap.c, snapshots and the check of the invariants in
- * fake-kvm-check.c.
+ * Here are the slots, the hook and the life of a VM. What sets a slot, and what that costs, is in
+ * fake-kvm-region.c; dirty bitmaps and the guest's accesses in fake-kvm-dirty.c, capabilities in
+ * fake-kvm-cap.c, snapshots and the check of the invariants in fake-kvm-check.c.
  *
  * Invariants (fake_kvm_validate):
  *   I1  by_gpa is sorted, and its slots do not overlap.
@@ -24,22 +24,20 @@
  *   I5  No bit of a bitmap or of a map of mappings stands for a page past the slot's end.
  *   I6  Every slot is one that KVM would create: aligned, not empty, within the limits.
  *
- * Left out: the dirty ring, guest_memfd, buses, PML. The kernel's check that the sum of pages
- * does not wrap cannot fail on a 64-bit host.
+ * Left out: the dirty ring, slots bound to a guest_memfd, buses, PML. The kernel's check that the
+ * sum of pages does not wrap cannot fail on a 64-bit host.
  *
  * Cost: lookup O(log n), create and delete O(n) at worst, O(log n) at the end of the arrays.
- * Read set_region first: its numbers are those of the kernel's order of checks.
+ * Read fake_kvm_set_region2 first (fake-kvm-region.c): its numbers are those of the kernel's order
+ * of checks.
  */
 #include "fake-kvm-inner.h"
+#include "fake-kvm-uapi.h"
 
 #include <errno.h>
-#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* The kernel counts a slot's pages in a signed int's range (KVM_MEM_MAX_NR_PAGES). */
-#define MAX_SLOT_PAGES ((UINT64_C(1) << 31) - 1)
 
 void *fake_kvm_allocate(size_t n, size_t size)
 {
@@ -100,9 +98,8 @@ struct fake_kvm_slot *fake_kvm_find_id(const struct fake_kvm_space *space, unsig
 	return i < space->nslots && space->by_id[i]->id == id ? space->by_id[i] : NULL;
 }
 
-/* Whether a slot other than this one is in [gpa, gpa + size). */
-static bool is_taken(const struct fake_kvm_space *space, uint64_t gpa, uint64_t size,
-		     const struct fake_kvm_slot *but)
+bool fake_kvm_is_taken(const struct fake_kvm_space *space, uint64_t gpa, uint64_t size,
+		       const struct fake_kvm_slot *but)
 {
 	for (unsigned i = first_after(space, gpa); i < space->nslots; i++) {
 		if (space->by_gpa[i]->gpa > gpa + (size - 1))
@@ -140,7 +137,7 @@ void fake_kvm_put_in(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
 	kvm->npages += slot_pages(kvm, slot);
 }
 
-static void take_out(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
+void fake_kvm_take_out(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
 {
 	struct fake_kvm_space *space = &kvm->spaces[slot->as_id];
 
@@ -150,192 +147,11 @@ static void take_out(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
 	kvm->npages -= slot_pages(kvm, slot);
 }
 
-static void free_slot(struct fake_kvm_slot *slot)
+void fake_kvm_free_slot(struct fake_kvm_slot *slot)
 {
 	free(slot->bitmap);
 	free(slot->mapped);
 	free(slot);
-}
-
-/* ---- costs ---- */
-
-/* A slot that goes or moves is first made INVALID, which is a swap of its own (kvm_set_memslot). */
-static const struct {
-	unsigned swaps;
-	unsigned zaps;
-} costs[FAKE_KVM_NOPS] = {
-	[FAKE_KVM_CREATE] = {1, 0},
-	[FAKE_KVM_DELETE] = {2, 1},
-	[FAKE_KVM_MOVE] = {2, 1},
-	[FAKE_KVM_FLAGS] = {1, 0},
-};
-
-static void drop_mappings(struct fake_kvm_slot *slot)
-{
-	free(slot->mapped);
-	slot->mapped = NULL;
-}
-
-static void zap(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
-{
-	if (kvm->config.zap == FAKE_KVM_ZAP_SLOT) {
-		drop_mappings(slot);
-		return;
-	}
-	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++)
-		for (unsigned i = 0; i < kvm->spaces[as_id].nslots; i++)
-			drop_mappings(kvm->spaces[as_id].by_gpa[i]);
-}
-
-static void pay(struct fake_kvm *kvm, enum fake_kvm_op op, struct fake_kvm_slot *slot)
-{
-	kvm->swaps += costs[op].swaps;
-	kvm->zaps += costs[op].zaps;
-	if (costs[op].zaps)
-		zap(kvm, slot);
-}
-
-/* ---- KVM_SET_USER_MEMORY_REGION ---- */
-
-static uint32_t allowed_flags(const struct fake_kvm_config *config)
-{
-	return KVM_MEM_LOG_DIRTY_PAGES | (config->no_readonly_mem ? 0 : KVM_MEM_READONLY);
-}
-
-/*
- * Checks 2 to 11 (kvm_vm_ioctl, check_memory_region_flags, __kvm_set_memory_region). All give
- * EINVAL, and all are made for a DELETE too.
- */
-static bool is_valid(const struct fake_kvm *kvm, const struct kvm_userspace_memory_region *region)
-{
-	const struct fake_kvm_config *config = &kvm->config;
-	uint64_t in_page = kvm->page_size - 1;
-	const bool wrong[] = {
-		(region->flags & ~allowed_flags(config)) != 0,
-		(region->slot & 0xffff) >= config->nr_memslots,
-		(region->memory_size & in_page) != 0,
-		(region->guest_phys_addr & in_page) != 0,
-		(region->userspace_addr & in_page) != 0,
-		region->userspace_addr > config->hva_limit,
-		region->memory_size > config->hva_limit - region->userspace_addr,
-		region->slot >> 16 >= config->spaces,
-		(region->guest_phys_addr + region->memory_size < region->guest_phys_addr),
-		(region->memory_size / kvm->page_size > MAX_SLOT_PAGES),
-	};
-
-	return !memchr(wrong, 1, sizeof(wrong));
-}
-
-/* Which operation it is: checks 12, 14 and 15. */
-static int recognise(const struct kvm_userspace_memory_region *region,
-		     const struct fake_kvm_slot *slot, enum fake_kvm_op *op)
-{
-	if (region->memory_size == 0) {
-		*op = FAKE_KVM_DELETE;
-		return slot ? 0 : -EINVAL;
-	}
-	if (!slot) {
-		*op = FAKE_KVM_CREATE;
-		return 0;
-	}
-	if (region->userspace_addr != slot->hva || region->memory_size != slot->size ||
-	    (region->flags ^ slot->flags) & KVM_MEM_READONLY)
-		return -EINVAL;
-	if (region->guest_phys_addr != slot->gpa)
-		*op = FAKE_KVM_MOVE;
-	else
-		*op = region->flags == slot->flags ? FAKE_KVM_SAME : FAKE_KVM_FLAGS;
-	return 0;
-}
-
-/* Check 22 (kvm_arch_prepare_memory_region): below the end of guest physical memory. */
-static bool is_too_high(const struct fake_kvm *kvm, uint64_t gpa, uint64_t size)
-{
-	return (gpa + (size - 1)) / kvm->page_size > kvm->config.max_gfn;
-}
-
-bool fake_kvm_is_within_limits(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot)
-{
-	const struct fake_kvm_config *config = &kvm->config;
-	uint64_t in_page = kvm->page_size - 1;
-
-	return slot->size != 0 && !((slot->gpa | slot->size | slot->hva) & in_page) &&
-	       !(slot->flags & ~allowed_flags(config)) && slot->gpa + slot->size > slot->gpa &&
-	       slot_pages(kvm, slot) <= MAX_SLOT_PAGES &&
-	       !is_too_high(kvm, slot->gpa, slot->size) && slot->hva <= config->hva_limit &&
-	       slot->size <= config->hva_limit - slot->hva;
-}
-
-/* kvm_prepare_memory_region: a bitmap stays while LOG does; a new one is all clean or all dirty. */
-static void set_flags(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint32_t flags)
-{
-	slot->flags = flags;
-	if (!(flags & KVM_MEM_LOG_DIRTY_PAGES)) {
-		free(slot->bitmap);
-		slot->bitmap = NULL;
-	} else if (!slot->bitmap) {
-		slot->bitmap = fake_kvm_new_bitmap(
-			slot_pages(kvm, slot), kvm->manual_protect & KVM_DIRTY_LOG_INITIALLY_SET);
-	}
-}
-
-static struct fake_kvm_slot *new_slot(const struct kvm_userspace_memory_region *region)
-{
-	struct fake_kvm_slot *slot = fake_kvm_allocate(1, sizeof(*slot));
-
-	slot->as_id = region->slot >> 16;
-	slot->id = region->slot & 0xffff;
-	slot->gpa = region->guest_phys_addr;
-	slot->size = region->memory_size;
-	slot->hva = region->userspace_addr;
-	return slot;
-}
-
-static int apply(struct fake_kvm *kvm, enum fake_kvm_op op, struct fake_kvm_slot *slot,
-		 const struct kvm_userspace_memory_region *region)
-{
-	bool settles = op == FAKE_KVM_CREATE || op == FAKE_KVM_MOVE;
-	bool refused = settles && is_too_high(kvm, region->guest_phys_addr, region->memory_size);
-
-	/* A MOVE is found to go too high only after its INVALID step, which is undone. */
-	if (!refused || op == FAKE_KVM_MOVE)
-		pay(kvm, op, slot);
-	if (refused)
-		return -EINVAL;
-
-	if (op == FAKE_KVM_CREATE)
-		slot = new_slot(region);
-	if (op == FAKE_KVM_DELETE || op == FAKE_KVM_MOVE)
-		take_out(kvm, slot);
-	if (op == FAKE_KVM_DELETE) {
-		free_slot(slot);
-		return 0;
-	}
-	slot->gpa = region->guest_phys_addr;
-	set_flags(kvm, slot, region->flags);
-	if (settles)
-		fake_kvm_put_in(kvm, slot);
-	return 0;
-}
-
-static int set_region(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call)
-{
-	const struct kvm_userspace_memory_region *region = arg;
-	const struct fake_kvm_space *space;
-	struct fake_kvm_slot *slot;
-	int r;
-
-	if (!is_valid(kvm, region)) /* 2 ... 11 */
-		return -EINVAL;
-	space = &kvm->spaces[call->as_id];
-	slot = fake_kvm_find_id(space, call->id);
-	r = recognise(region, slot, &call->op); /* 12, 14, 15 */
-	if (r < 0 || call->op == FAKE_KVM_SAME)
-		return r;
-	if ((call->op == FAKE_KVM_CREATE || call->op == FAKE_KVM_MOVE) &&
-	    is_taken(space, region->guest_phys_addr, region->memory_size, slot)) /* 16 */
-		return -EEXIST;
-	return apply(kvm, call->op, slot, region); /* 22 */
 }
 
 /* ---- the hook ---- */
@@ -343,23 +159,28 @@ static int set_region(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *cal
 static const struct handler {
 	unsigned long request;
 	enum fake_kvm_op op;
+	enum fake_kvm_version since;
 	int (*handle)(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
 } handlers[] = {
-	{KVM_SET_USER_MEMORY_REGION, FAKE_KVM_SET, set_region},
-	{KVM_GET_DIRTY_LOG, FAKE_KVM_GET, fake_kvm_get_dirty_log},
-	{KVM_CLEAR_DIRTY_LOG, FAKE_KVM_CLEAR, fake_kvm_clear_dirty_log},
-	{KVM_ENABLE_CAP, FAKE_KVM_CAP, fake_kvm_enable_cap},
+	{KVM_SET_USER_MEMORY_REGION, FAKE_KVM_SET, FAKE_KVM_6_1, fake_kvm_set_region},
+	{KVM_SET_USER_MEMORY_REGION2, FAKE_KVM_SET, FAKE_KVM_6_12, fake_kvm_set_region2},
+	{KVM_GET_DIRTY_LOG, FAKE_KVM_GET, FAKE_KVM_6_1, fake_kvm_get_dirty_log},
+	{KVM_CLEAR_DIRTY_LOG, FAKE_KVM_CLEAR, FAKE_KVM_6_1, fake_kvm_clear_dirty_log},
+	{KVM_ENABLE_CAP, FAKE_KVM_CAP, FAKE_KVM_6_1, fake_kvm_enable_cap},
 };
 
-static const struct handler *find_handler(unsigned long request)
+static const struct handler *find_handler(const struct fake_kvm *kvm, unsigned long request)
 {
 	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
-		if (handlers[i].request == request)
+		if (handlers[i].request == request && handlers[i].since <= kvm->config.version)
 			return &handlers[i];
 	return NULL;
 }
 
-/* Three of the four arguments begin with the slot's number. */
+/*
+ * All arguments but one begin with the slot's number, and that of KVM_SET_USER_MEMORY_REGION2 with
+ * that of KVM_SET_USER_MEMORY_REGION.
+ */
 static void describe(struct fake_kvm_call *call, const void *arg)
 {
 	const struct kvm_userspace_memory_region *region = arg;
@@ -422,7 +243,7 @@ static int serve(struct fake_kvm *kvm, const struct handler *handler, void *arg)
 int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg)
 {
 	struct fake_kvm *kvm = data;
-	const struct handler *handler = find_handler(request);
+	const struct handler *handler = find_handler(kvm, request);
 	int r;
 
 	if (fd != kvm->fd)
@@ -446,16 +267,16 @@ int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg)
 int fake_kvm_add_private(struct fake_kvm *kvm, unsigned index, uint64_t gpa, uint64_t size)
 {
 	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++)
-		if (is_taken(&kvm->spaces[as_id], gpa, size, NULL))
+		if (fake_kvm_is_taken(&kvm->spaces[as_id], gpa, size, NULL))
 			return -EEXIST;
 	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++) {
-		struct kvm_userspace_memory_region region = {
-			.slot = as_id << 16 | (kvm->config.nr_memslots + index),
-			.guest_phys_addr = gpa,
-			.memory_size = size,
-		};
+		struct fake_kvm_slot *slot = fake_kvm_allocate(1, sizeof(*slot));
 
-		fake_kvm_put_in(kvm, new_slot(&region));
+		slot->as_id = as_id;
+		slot->id = kvm->config.nr_memslots + index;
+		slot->gpa = gpa;
+		slot->size = size;
+		fake_kvm_put_in(kvm, slot);
 	}
 	return 0;
 }
@@ -468,8 +289,8 @@ void fake_kvm_del_private(struct fake_kvm *kvm, unsigned index)
 
 		if (!slot)
 			continue;
-		take_out(kvm, slot);
-		free_slot(slot);
+		fake_kvm_take_out(kvm, slot);
+		fake_kvm_free_slot(slot);
 	}
 }
 
@@ -491,6 +312,13 @@ static void add_private_slots(struct fake_kvm *kvm)
 
 /* ---- life ---- */
 
+/* KVM_CAP_DISABLE_QUIRKS2 of these versions, where it was not seen to be otherwise. */
+static const uint64_t quirks_of[] = {
+	[FAKE_KVM_6_1] = 0x7f,
+	[FAKE_KVM_6_12] = 0xff,
+	[FAKE_KVM_6_18] = 0x5ff,
+};
+
 static void fill_in_defaults(struct fake_kvm_config *config, uint64_t page_size)
 {
 	if (config->spaces == 0)
@@ -501,6 +329,8 @@ static void fill_in_defaults(struct fake_kvm_config *config, uint64_t page_size)
 		config->max_gfn = (UINT64_C(1) << 46) / page_size - 1;
 	if (config->hva_limit == 0)
 		config->hva_limit = (UINT64_C(1) << 56) - page_size;
+	if (config->quirks == 0)
+		config->quirks = quirks_of[config->version];
 	if (config->fd == 0)
 		config->fd = FAKE_KVM_FD;
 	if (config->spaces > FAKE_KVM_MAX_SPACES)
@@ -531,7 +361,7 @@ void fake_kvm_free(struct fake_kvm *kvm)
 		struct fake_kvm_space *space = &kvm->spaces[as_id];
 
 		for (unsigned i = 0; i < space->nslots; i++)
-			free_slot(space->by_gpa[i]);
+			fake_kvm_free_slot(space->by_gpa[i]);
 		free(space->by_gpa);
 		free(space->by_id);
 	}
@@ -563,6 +393,13 @@ void fake_kvm_fail_from(struct fake_kvm *kvm, unsigned k, int error)
 void fake_kvm_fail_never(struct fake_kvm *kvm)
 {
 	plan_failure(kvm, 0, 0, false);
+	memset(kvm->no_memory, 0, sizeof(kvm->no_memory));
+}
+
+void fake_kvm_fail_alloc(struct fake_kvm *kvm, enum fake_kvm_alloc what, unsigned k)
+{
+	kvm->no_memory[what].at = k;
+	kvm->no_memory[what].hits = 0;
 }
 
 void fake_kvm_reset(struct fake_kvm *kvm)
@@ -571,6 +408,8 @@ void fake_kvm_reset(struct fake_kvm *kvm)
 	kvm->refused = 0;
 	kvm->swaps = 0;
 	kvm->zaps = 0;
+	kvm->array_pages = 0;
+	kvm->bitmap_pages = 0;
 	kvm->ncalls = 0;
 }
 

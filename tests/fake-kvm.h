@@ -46,7 +46,23 @@ enum fake_kvm_zap {
 	FAKE_KVM_ZAP_SLOT, /* the slot's own */
 };
 
-/* All zero, or NULL in its place: an x86 machine with two spaces and TDP. */
+/* What a kernel has: KVM_SET_USER_MEMORY_REGION2, quirks that can be disabled, guest_memfd. */
+enum fake_kvm_version {
+	FAKE_KVM_6_1,  /* neither the second nor KVM_X86_QUIRK_SLOT_ZAP_ALL */
+	FAKE_KVM_6_12, /* both */
+	FAKE_KVM_6_18, /* also KVM_MEM_GUEST_MEMFD, for plain VMs too */
+};
+
+/* What KVM allocates for a slot, in this order; by the numbers of fake-kvm-region.c. */
+enum fake_kvm_alloc {
+	FAKE_KVM_ALLOC_SLOT,    /* 17: CREATE, MOVE, FLAGS */
+	FAKE_KVM_ALLOC_INVALID, /* 19: DELETE, MOVE: what stands in for it meanwhile */
+	FAKE_KVM_ALLOC_BITMAP,  /* 20: LOG where there was none */
+	FAKE_KVM_ALLOC_ARRAYS,  /* 23: CREATE, MOVE */
+	FAKE_KVM_NALLOCS,
+};
+
+/* All zero, or NULL in its place: an x86 machine with two spaces and TDP, Linux 6.1. */
 struct fake_kvm_config {
 	unsigned spaces;      /* 0: 2 */
 	unsigned nr_memslots; /* per space; 0: 32764 */
@@ -57,6 +73,8 @@ struct fake_kvm_config {
 	bool shadow_mmu;      /* a guest's read marks nothing; with TDP it may, see fake_kvm_read */
 	bool no_readonly_mem; /* KVM_MEM_READONLY is refused */
 	bool private_slots;   /* begin with the three of an Intel host, where QEMU has them */
+	enum fake_kvm_version version;
+	uint64_t quirks; /* those that can be disabled; 0: those of the version */
 };
 
 struct fake_kvm_slot {
@@ -99,7 +117,8 @@ struct fake_kvm {
 	struct fake_kvm_space spaces[FAKE_KVM_MAX_SPACES];
 	uint64_t npages;         /* of all slots in all spaces */
 	uint64_t manual_protect; /* KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, _INITIALLY_SET */
-	pthread_mutex_t lock;    /* kvm->slots_lock: one per VM */
+	uint64_t disabled_quirks;
+	pthread_mutex_t lock; /* kvm->slots_lock: one per VM */
 	pid_t pid;
 
 	bool dead;           /* knob: every ioctl gives -EIO */
@@ -111,11 +130,18 @@ struct fake_kvm {
 		unsigned hits; /* how many were made to fail since the last fake_kvm_fail_* */
 	} fail;
 
+	struct {
+		unsigned at; /* which allocation from now; 0: none */
+		unsigned hits;
+	} no_memory[FAKE_KVM_NALLOCS];
+
 	unsigned count[FAKE_KVM_NOPS]; /* calls that succeeded */
 	unsigned refused;              /* calls that failed */
 	unsigned swaps;                /* active memslot sets published, each a grace period */
 	unsigned zaps;                 /* times that guest mappings were dropped */
-	struct fake_kvm_call *calls;   /* in order */
+	uint64_t array_pages;  /* of slots for which per-page arrays were made: CREATE, MOVE */
+	uint64_t bitmap_pages; /* of slots for which a dirty bitmap was made */
+	struct fake_kvm_call *calls; /* in order */
 	size_t ncalls;
 	size_t calls_size;
 };
@@ -126,9 +152,11 @@ struct fake_kvm *fake_kvm_new(const struct fake_kvm_config *config);
 void fake_kvm_free(struct fake_kvm *kvm);
 
 /*
- * The hook. KVM_SET_USER_MEMORY_REGION, KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG,
- * KVM_CHECK_EXTENSION, KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; -ENOTTY for others,
- * -EBADF for another fd, -EIO when dead or in a forked child. A buffer faults if it is NULL.
+ * The hook. KVM_SET_USER_MEMORY_REGION, from 6.12 on KVM_SET_USER_MEMORY_REGION2 (a guest_memfd is
+ * never one: -EBADF or -EINVAL), KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG, KVM_CHECK_EXTENSION,
+ * KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 and KVM_CAP_DISABLE_QUIRKS, ..._QUIRKS2;
+ * -ENOTTY for others, -EBADF for another fd, -EIO when dead or in a forked child. A buffer faults
+ * if it is NULL.
  */
 int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg);
 
@@ -167,6 +195,11 @@ void fake_kvm_del_private(struct fake_kvm *kvm, unsigned index);
 void fake_kvm_fail_at(struct fake_kvm *kvm, unsigned k, int error);
 void fake_kvm_fail_from(struct fake_kvm *kvm, unsigned k, int error);
 void fake_kvm_fail_never(struct fake_kvm *kvm);
+/*
+ * Make the k-th allocation of this kind from now fail (0: none): the call gives -ENOMEM, and has
+ * cost what KVM had done by then. fake_kvm_fail_never forgets this as well.
+ */
+void fake_kvm_fail_alloc(struct fake_kvm *kvm, enum fake_kvm_alloc what, unsigned k);
 
 /* Set the counters to 0 and forget the calls. */
 void fake_kvm_reset(struct fake_kvm *kvm);
