@@ -7,7 +7,8 @@
  */
 #include "kvm-table.h"
 
-#include <linux/kvm.h>
+#include "fake-kvm-uapi.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -60,6 +61,24 @@ static int run_set(struct kvm_vm *vm, const struct kvm_step *step)
 	return issue(vm, KVM_SET_USER_MEMORY_REGION, step, &region);
 }
 
+/* Without KVM_MEM_GUEST_MEMFD the last fields are not looked at, nor is the padding ever. */
+static int run_set2(struct kvm_vm *vm, const struct kvm_step *step)
+{
+	struct kvm_userspace_memory_region2 region;
+
+	memset(&region, 0xa5, sizeof(region));
+	region.slot = slot_number(&vm->limits, step);
+	region.flags = step->flags;
+	region.guest_phys_addr = resolve(&vm->limits, &step->gpa);
+	region.memory_size = resolve(&vm->limits, &step->size);
+	region.userspace_addr = resolve(&vm->limits, &step->hva);
+	if (step->flags & KVM_MEM_GUEST_MEMFD) {
+		region.guest_memfd = (uint32_t)step->memfd;
+		region.guest_memfd_offset = step->memfd_offset;
+	}
+	return issue(vm, KVM_SET_USER_MEMORY_REGION2, step, &region);
+}
+
 /* Words that still are as they were before the call were not written. */
 static int run_get(struct kvm_vm *vm, const struct kvm_step *step)
 {
@@ -95,10 +114,11 @@ static int run_clear(struct kvm_vm *vm, const struct kvm_step *step)
 	return issue(vm, KVM_CLEAR_DIRTY_LOG, step, &log);
 }
 
-static int run_manual(struct kvm_vm *vm, const struct kvm_step *step)
+static int run_enable_cap(struct kvm_vm *vm, const struct kvm_step *step)
 {
 	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		.cap = step->kind == KVM_STEP_MANUAL ? KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2
+						     : KVM_CAP_DISABLE_QUIRKS2,
 		.flags = step->flags,
 		.args = {step->options},
 	};
@@ -116,9 +136,10 @@ static int run_nothing(struct kvm_vm *vm, const struct kvm_step *step)
 int kvm_step_run(struct kvm_vm *vm, const struct kvm_step *step)
 {
 	static int (*const runs[])(struct kvm_vm * vm, const struct kvm_step *step) = {
-		[KVM_STEP_END] = run_nothing,   [KVM_STEP_SET] = run_set,
-		[KVM_STEP_GET] = run_get,       [KVM_STEP_CLEAR] = run_clear,
-		[KVM_STEP_MANUAL] = run_manual,
+		[KVM_STEP_END] = run_nothing,       [KVM_STEP_SET] = run_set,
+		[KVM_STEP_GET] = run_get,           [KVM_STEP_CLEAR] = run_clear,
+		[KVM_STEP_MANUAL] = run_enable_cap, [KVM_STEP_SET2] = run_set2,
+		[KVM_STEP_QUIRKS] = run_enable_cap,
 	};
 
 	return runs[step->kind](vm, step);
@@ -128,16 +149,29 @@ int kvm_step_run(struct kvm_vm *vm, const struct kvm_step *step)
 
 const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *sequence)
 {
-	switch (sequence->need) {
-	case KVM_NEEDS_TWO_SPACES:
-		return vm->limits.spaces < 2 ? "needs two address spaces" : NULL;
-	case KVM_NEEDS_READONLY:
-		return vm->limits.readonly_mem ? NULL : "needs KVM_CAP_READONLY_MEM";
-	case KVM_NEEDS_NO_READONLY:
-		return vm->limits.readonly_mem ? "needs a KVM without KVM_CAP_READONLY_MEM" : NULL;
-	default:
-		return NULL;
-	}
+	const struct kvm_limits *limits = &vm->limits;
+	bool zap_quirk = limits->quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL;
+	const struct {
+		bool met;
+		const char *reason;
+	} needs[] = {
+		[KVM_NEEDS_NOTHING] = {true, NULL},
+		[KVM_NEEDS_TWO_SPACES] = {limits->spaces >= 2, "needs two address spaces"},
+		[KVM_NEEDS_READONLY] = {limits->readonly_mem, "needs KVM_CAP_READONLY_MEM"},
+		[KVM_NEEDS_NO_READONLY] = {!limits->readonly_mem,
+					   "needs a KVM without KVM_CAP_READONLY_MEM"},
+		[KVM_NEEDS_REGION2] = {limits->region2, "needs KVM_CAP_USER_MEMORY2"},
+		[KVM_NEEDS_NO_REGION2] = {!limits->region2,
+					  "needs a KVM without KVM_CAP_USER_MEMORY2"},
+		[KVM_NEEDS_GUEST_MEMFD] = {limits->guest_memfd, "needs KVM_CAP_GUEST_MEMFD"},
+		[KVM_NEEDS_NO_GUEST_MEMFD] = {limits->region2 && !limits->guest_memfd,
+					      "needs KVM_CAP_USER_MEMORY2 and no guest_memfd"},
+		[KVM_NEEDS_ZAP_QUIRK] = {zap_quirk, "needs KVM_X86_QUIRK_SLOT_ZAP_ALL"},
+		[KVM_NEEDS_NO_ZAP_QUIRK] = {!zap_quirk,
+					    "needs a KVM without KVM_X86_QUIRK_SLOT_ZAP_ALL"},
+	};
+
+	return needs[sequence->need].met ? NULL : needs[sequence->need].reason;
 }
 
 unsigned kvm_table_run(struct kvm_vm *vm, const struct kvm_sequence *sequence,
@@ -203,15 +237,26 @@ static uint64_t last_accepted(struct kvm_vm *vm, bool hva)
 int kvm_vm_probe(struct kvm_vm *vm)
 {
 	struct kvm_limits *limits = &vm->limits;
-	int nr_memslots = capability(vm, KVM_CAP_NR_MEMSLOTS);
-	int spaces = capability(vm, KVM_CAP_MULTI_ADDRESS_SPACE);
-	int readonly_mem = capability(vm, KVM_CAP_READONLY_MEM);
+	struct {
+		uintptr_t cap;
+		int value;
+	} asked[] = {
+		{KVM_CAP_NR_MEMSLOTS, 0},  {KVM_CAP_MULTI_ADDRESS_SPACE, 0},
+		{KVM_CAP_READONLY_MEM, 0}, {KVM_CAP_USER_MEMORY2, 0},
+		{KVM_CAP_GUEST_MEMFD, 0},  {KVM_CAP_DISABLE_QUIRKS2, 0},
+	};
 
-	if (nr_memslots < 0 || spaces < 0 || readonly_mem < 0)
-		return nr_memslots < 0 ? nr_memslots : spaces < 0 ? spaces : readonly_mem;
-	limits->nr_memslots = (unsigned)nr_memslots;
-	limits->spaces = spaces ? (unsigned)spaces : 1;
-	limits->readonly_mem = readonly_mem;
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+		asked[i].value = capability(vm, asked[i].cap);
+		if (asked[i].value < 0)
+			return asked[i].value;
+	}
+	limits->nr_memslots = (unsigned)asked[0].value;
+	limits->spaces = asked[1].value ? (unsigned)asked[1].value : 1;
+	limits->readonly_mem = asked[2].value;
+	limits->region2 = asked[3].value;
+	limits->guest_memfd = asked[4].value;
+	limits->quirks = (unsigned)asked[5].value;
 	limits->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	limits->max_gfn = last_accepted(vm, false);
 	limits->hva_limit = (last_accepted(vm, true) + 1) * limits->page_size;
@@ -240,11 +285,16 @@ static bool one_in(uint64_t *seed, unsigned n)
 	return below(seed, n) == 0;
 }
 
-/* A place that an id has for itself, one that it may share, or one at the end of memory. */
+/*
+ * A place that an id has for itself, one that it may share, one at the end of memory or at that of
+ * all numbers.
+ */
 static struct kvm_value random_gpa(uint64_t *seed, unsigned id)
 {
 	if (one_in(seed, 32))
 		return (struct kvm_value){KVM_FROM_END, -(int64_t)below(seed, 8), 0};
+	if (one_in(seed, 64))
+		return (struct kvm_value){KVM_FROM_ZERO, -1 - (int64_t)below(seed, 3), 0};
 	if (one_in(seed, 2))
 		return (struct kvm_value){KVM_FROM_ZERO, 512 + 256 * (id % 8), 0};
 	return (struct kvm_value){KVM_FROM_ZERO, INT64_C(4) * below(seed, 64), one_in(seed, 64)};
@@ -271,8 +321,27 @@ static void random_set(uint64_t *seed, struct kvm_step *step)
 	step->flags = flags[nature == 3 ? 4 + below(seed, 2) : below(seed, 4)];
 	if (one_in(seed, 24))
 		step->flags = flags[below(seed, 8)];
-	if (one_in(seed, 64))
-		step->flags = 1u << below(seed, 32);
+	if (one_in(seed, 32))
+		step->flags = 1u << below(seed, one_in(seed, 2) ? 32 : 5);
+}
+
+/* A guest_memfd that is none; with flags and places for which it does not come to that. */
+static void random_set2(uint64_t *seed, struct kvm_step *step)
+{
+	random_set(seed, step);
+	step->memfd = KVM_OTHER_FD;
+	if (!one_in(seed, 3))
+		return;
+	step->flags = one_in(seed, 4) ? step->flags | KVM_MEM_GUEST_MEMFD : KVM_MEM_GUEST_MEMFD;
+	if (one_in(seed, 2))
+		step->memfd = KVM_CLOSED_FD;
+	step->memfd_offset = one_in(seed, 8) ? below(seed, 3) : 0;
+}
+
+static void random_quirks(uint64_t *seed, struct kvm_step *step)
+{
+	step->options = one_in(seed, 4) ? UINT64_C(1) << below(seed, 64) : below(seed, 256);
+	step->flags = one_in(seed, 16);
 }
 
 static void random_clear(uint64_t *seed, struct kvm_step *step)
@@ -290,7 +359,7 @@ static void random_clear(uint64_t *seed, struct kvm_step *step)
 
 static void random_get(uint64_t *seed, struct kvm_step *step)
 {
-	step->no_buffer = one_in(seed, 16);
+	step->no_buffer = one_in(seed, 6);
 }
 
 static void random_manual(uint64_t *seed, struct kvm_step *step)
@@ -304,18 +373,19 @@ static void random_manual(uint64_t *seed, struct kvm_step *step)
 void kvm_step_random(uint64_t *seed, unsigned spaces, struct kvm_step *ret)
 {
 	static void (*const fillers[])(uint64_t * seed, struct kvm_step * step) = {
-		[KVM_STEP_SET] = random_set,
-		[KVM_STEP_GET] = random_get,
-		[KVM_STEP_CLEAR] = random_clear,
-		[KVM_STEP_MANUAL] = random_manual,
+		[KVM_STEP_SET] = random_set,     [KVM_STEP_GET] = random_get,
+		[KVM_STEP_CLEAR] = random_clear, [KVM_STEP_MANUAL] = random_manual,
+		[KVM_STEP_SET2] = random_set2,   [KVM_STEP_QUIRKS] = random_quirks,
 	};
 	static const unsigned char kinds[] = {
-		KVM_STEP_SET, KVM_STEP_SET, KVM_STEP_SET, KVM_STEP_SET,   KVM_STEP_SET,
-		KVM_STEP_SET, KVM_STEP_GET, KVM_STEP_GET, KVM_STEP_CLEAR, KVM_STEP_CLEAR,
+		KVM_STEP_SET,  KVM_STEP_SET, KVM_STEP_SET, KVM_STEP_SET,   KVM_STEP_SET2,
+		KVM_STEP_SET2, KVM_STEP_GET, KVM_STEP_GET, KVM_STEP_CLEAR, KVM_STEP_CLEAR,
 	};
 
 	memset(ret, 0, sizeof(*ret));
-	ret->kind = one_in(seed, 24) ? KVM_STEP_MANUAL : kinds[below(seed, sizeof(kinds))];
+	ret->kind = kinds[below(seed, sizeof(kinds))];
+	if (one_in(seed, 24))
+		ret->kind = one_in(seed, 4) ? KVM_STEP_QUIRKS : KVM_STEP_MANUAL;
 	ret->as_id = one_in(seed, 48) ? (unsigned)KVM_PAST_SPACES : below(seed, spaces);
 	ret->id = one_in(seed, 48) ? KVM_LAST_ID + below(seed, 2) : below(seed, 8);
 	ret->no_arg = one_in(seed, 96);
@@ -339,7 +409,8 @@ static void format_value(const struct kvm_value *value, char *text, size_t size)
 
 void kvm_step_format(const struct kvm_step *step, char *text, size_t size)
 {
-	static const char *const kinds[] = {"END", "SET", "GET", "CLEAR", "MANUAL"};
+	static const char *const kinds[] = {"END",    "SET",  "GET",   "CLEAR",
+					    "MANUAL", "SET2", "QUIRKS"};
 	char gpa[64], bytes[64], hva[64];
 
 	format_value(&step->gpa, gpa, sizeof(gpa));
@@ -347,9 +418,10 @@ void kvm_step_format(const struct kvm_step *step, char *text, size_t size)
 	format_value(&step->hva, hva, sizeof(hva));
 	snprintf(text, size,
 		 "%s as_id=%u id=%u gpa=%s size=%s hva=%s flags=%#x first_page=%llu num_pages=%u "
-		 "mask=%#llx options=%#llx%s%s",
+		 "mask=%#llx options=%#llx memfd=%d+%llu%s%s",
 		 kinds[step->kind], step->as_id, step->id, gpa, bytes, hva, step->flags,
 		 (unsigned long long)step->first_page, step->num_pages,
-		 (unsigned long long)step->mask, (unsigned long long)step->options,
-		 step->no_arg ? " no argument" : "", step->no_buffer ? " no buffer" : "");
+		 (unsigned long long)step->mask, (unsigned long long)step->options, step->memfd,
+		 (unsigned long long)step->memfd_offset, step->no_arg ? " no argument" : "",
+		 step->no_buffer ? " no buffer" : "");
 }

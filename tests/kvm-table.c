@@ -13,8 +13,9 @@
  */
 #include "kvm-table.h"
 
+#include "fake-kvm-uapi.h"
+
 #include <errno.h>
-#include <linux/kvm.h>
 
 /* ---- the words of the table ---- */
 
@@ -29,6 +30,9 @@
 
 #define LOG KVM_MEM_LOG_DIRTY_PAGES
 #define RO KVM_MEM_READONLY
+#define MFD KVM_MEM_GUEST_MEMFD
+#define CLOSED KVM_CLOSED_FD
+#define OTHER KVM_OTHER_FD
 #define PAST_SPACES KVM_PAST_SPACES
 #define LAST_ID KVM_LAST_ID
 #define PAST_IDS KVM_PAST_IDS
@@ -37,6 +41,13 @@
 #define SET(a, i, g, s, h, f, e) \
 	{.kind = KVM_STEP_SET, .as_id = a, .id = i, .gpa = g, .size = s, .hva = h, .flags = f, \
 	 .expected = e}
+/* By KVM_SET_USER_MEMORY_REGION2: the same, and with what is named as guest_memfd */
+#define SET2(a, i, g, s, h, f, e) \
+	{.kind = KVM_STEP_SET2, .as_id = a, .id = i, .gpa = g, .size = s, .hva = h, .flags = f, \
+	 .memfd = KVM_OTHER_FD, .expected = e}
+#define MEMFD(i, g, s, f, d, o, e) \
+	{.kind = KVM_STEP_SET2, .id = i, .gpa = g, .size = s, .hva = MEM(0), .flags = MFD | (f), \
+	 .memfd = d, .memfd_offset = o, .expected = e}
 #define DELETE(a, i, e) SET(a, i, PAGES(0), PAGES(0), PAGES(0), 0, e)
 /* as_id, id, result */
 #define GET(a, i, e) \
@@ -52,11 +63,13 @@
 	 .no_buffer = true, .expected = e}
 /* args[0], flags, result */
 #define MANUAL(o, f, e) {.kind = KVM_STEP_MANUAL, .options = o, .flags = f, .expected = e}
+#define QUIRKS(o, f, e) {.kind = KVM_STEP_QUIRKS, .options = o, .flags = f, .expected = e}
 #define NO_ARG(k) {.kind = k, .no_arg = true, .expected = -EFAULT}
 
 #define BITS KVM_BITS
 #define ALL UINT64_MAX
 #define OFF 0
+#define ZAP_ALL KVM_X86_QUIRK_SLOT_ZAP_ALL
 #define PROTECT KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
 #define INITSET (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
@@ -146,7 +159,151 @@ const struct kvm_sequence kvm_table[] = {
 	       SET(0, 1, END(-1), PAGES(2), MEM(0), 0, -EEXIST)),
 	 KVM_NEEDS_NOTHING},
 
+	{"create_of_two_to_the_31_less_one_pages_is_not_too_long",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(1), MEM(0), 0, 0),
+	       SET(0, 1, PAGES(0), PAGES((INT64_C(1) << 31) - 1), MEM(0), 0, -EEXIST),
+	       SET(0, 1, PAGES(0), PAGES(INT64_C(1) << 31), MEM(0), 0, -EINVAL)),
+	 KVM_NEEDS_NOTHING},
+	{"create_of_nearly_all_there_is_returns_einval",
+	 STEPS(SET(0, 0, PAGES(0), PAGES(-1), PAGES(0), 0, -EINVAL),
+	       SET(0, 0, PAGES(0), PAGES(-1), MEM(0), 0, -EINVAL),
+	       SET(0, 0, PAGES(1), PAGES(-1), PAGES(0), 0, -EINVAL),
+	       SET(0, 0, PAGES(0), PAGES(INT64_C(1) << 51), PAGES(0), 0, -EINVAL)),
+	 KVM_NEEDS_NOTHING},
+	{"create_whose_gpa_wraps_over_another_slot_returns_einval",
+	 STEPS(SET(0, 0, PAGES(0), PAGES(1), MEM(0), 0, 0),
+	       SET(0, 1, PAGES(-1), PAGES(2), MEM(0), 0, -EINVAL),
+	       SET(0, 1, PAGES(-1), PAGES(3), MEM(0), 0, -EINVAL)),
+	 KVM_NEEDS_NOTHING},
+	{"invalid_arguments_over_another_slot_return_einval",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(4), MEM(0), 0, 0),
+	       SET(0, 1, BYTES(5 * 4096 + 1), PAGES(1), MEM(0), 0, -EINVAL),
+	       SET(0, 1, PAGES(4), BYTES(4097), MEM(0), 0, -EINVAL),
+	       SET(0, 1, PAGES(4), PAGES(1), BYTES(4097), 0, -EINVAL),
+	       SET(0, 1, PAGES(4), PAGES(1), LIMIT(0), 0, -EINVAL),
+	       SET(0, 1, PAGES(4), PAGES(1), MEM(0), 1u << 4, -EINVAL),
+	       SET(0, PAST_IDS, PAGES(4), PAGES(1), MEM(0), 0, -EINVAL),
+	       SET(PAST_SPACES, 1, PAGES(4), PAGES(1), MEM(0), 0, -EINVAL),
+	       SET(0, 1, PAGES(4), PAGES(INT64_C(1) << 31), MEM(0), 0, -EINVAL)),
+	 KVM_NEEDS_NOTHING},
+	{"last_id_is_like_any_other",
+	 STEPS(SET(0, LAST_ID, PAGES(4), PAGES(2), MEM(0), 0, 0), GET(0, LAST_ID, -ENOENT),
+	       SET(0, LAST_ID, PAGES(4), PAGES(2), MEM(0), LOG, 0), GET(0, LAST_ID, BITS(1, 0)),
+	       SET(0, LAST_ID, PAGES(5), PAGES(2), MEM(0), LOG, 0),
+	       CLEAR(0, LAST_ID, 0, 2, ALL, 0),
+	       SET(0, LAST_ID, PAGES(5), PAGES(3), MEM(0), LOG, -EINVAL),
+	       SET(0, 0, PAGES(6), PAGES(2), MEM(0), LOG, -EEXIST), DELETE(0, PAST_IDS, -EINVAL),
+	       DELETE(0, LAST_ID, 0), DELETE(0, LAST_ID, -EINVAL)),
+	 KVM_NEEDS_NOTHING},
+
+	/* KVM_SET_USER_MEMORY_REGION2 */
+	{"region2_that_kvm_lacks_returns_enotty",
+	 STEPS(SET2(0, 0, PAGES(0), PAGES(1), MEM(0), 0, -ENOTTY),
+	       SET2(0, PAST_IDS, BYTES(1), PAGES(1), MEM(0), 0, -ENOTTY),
+	       {.kind = KVM_STEP_SET2, .no_arg = true, .expected = -ENOTTY}, DELETE(0, 0, -EINVAL)),
+	 KVM_NEEDS_NO_REGION2},
+	{"region2_null_argument_returns_efault", STEPS(NO_ARG(KVM_STEP_SET2)), KVM_NEEDS_REGION2},
+	{"region2_with_unknown_flag_returns_einval",
+	 STEPS(SET2(0, 0, PAGES(0), PAGES(1), MEM(0), 1u << 3, -EINVAL),
+	       SET2(0, 0, PAGES(0), PAGES(1), MEM(0), 1u << 4, -EINVAL),
+	       SET2(0, 0, PAGES(0), PAGES(1), MEM(0), LOG | 1u << 31, -EINVAL),
+	       SET2(0, 0, PAGES(0), PAGES(0), MEM(0), 1u << 3, -EINVAL)),
+	 KVM_NEEDS_REGION2},
+	{"region2_without_guest_memfd_ignores_the_rest",
+	 STEPS(SET2(0, 0, PAGES(4), PAGES(2), MEM(0), 0, 0),
+	       SET2(0, 0, PAGES(4), PAGES(2), MEM(0), 0, 0),
+	       SET2(0, 0, PAGES(5), PAGES(2), MEM(0), LOG, 0), GET(0, 0, BITS(1, 0)),
+	       SET2(0, 0, PAGES(5), PAGES(2), MEM(0), 0, 0),
+	       SET2(0, 0, PAGES(5), PAGES(0), MEM(9), LOG, 0), DELETE(0, 0, -EINVAL)),
+	 KVM_NEEDS_REGION2},
+	{"both_ioctls_see_the_same_slots",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(2), MEM(0), LOG, 0),
+	       SET2(0, 0, PAGES(4), PAGES(2), MEM(0), LOG, 0),
+	       SET2(0, 1, PAGES(5), PAGES(2), MEM(0), LOG, -EEXIST),
+	       SET2(0, 1, PAGES(6), PAGES(2), MEM(0), LOG, 0),
+	       SET(0, 1, PAGES(5), PAGES(2), MEM(0), LOG, -EEXIST),
+	       SET2(0, 0, PAGES(4), PAGES(1), MEM(0), LOG, -EINVAL),
+	       SET2(0, 0, PAGES(4), PAGES(2), MEM(1), LOG, -EINVAL),
+	       SET2(0, PAST_IDS, PAGES(0), PAGES(1), MEM(0), 0, -EINVAL),
+	       SET2(PAST_SPACES, 0, PAGES(0), PAGES(1), MEM(0), 0, -EINVAL),
+	       SET2(0, 2, PAGES(0), PAGES(1), LIMIT(0), 0, -EINVAL),
+	       SET2(0, 2, END(0), PAGES(1), MEM(0), 0, -EINVAL),
+	       SET2(0, 0, PAGES(0), PAGES(0), PAGES(0), 0, 0), DELETE(0, 0, -EINVAL),
+	       DELETE(0, 1, 0)),
+	 KVM_NEEDS_REGION2},
+	{"guest_memfd_by_the_first_ioctl_returns_einval",
+	 STEPS(SET(0, 0, PAGES(0), PAGES(1), MEM(0), MFD, -EINVAL),
+	       SET(0, 1, PAGES(4), PAGES(1), MEM(0), 0, 0),
+	       SET(0, 1, PAGES(4), PAGES(0), MEM(0), MFD, -EINVAL), DELETE(0, 1, 0)),
+	 KVM_NEEDS_NOTHING},
+	{"guest_memfd_that_kvm_lacks_returns_einval",
+	 STEPS(MEMFD(0, PAGES(0), PAGES(1), 0, CLOSED, 0, -EINVAL),
+	       SET(0, 1, PAGES(4), PAGES(1), MEM(0), 0, 0),
+	       MEMFD(0, PAGES(4), PAGES(1), 0, CLOSED, 0, -EINVAL),
+	       MEMFD(1, PAGES(4), PAGES(0), 0, CLOSED, 0, -EINVAL), DELETE(0, 1, 0)),
+	 KVM_NEEDS_NO_GUEST_MEMFD},
+	{"guest_memfd_with_another_flag_returns_einval",
+	 STEPS(MEMFD(0, PAGES(0), PAGES(1), LOG, CLOSED, 0, -EINVAL),
+	       MEMFD(0, PAGES(0), PAGES(1), RO, CLOSED, 0, -EINVAL),
+	       MEMFD(0, PAGES(0), PAGES(1), 1u << 3, CLOSED, 0, -EINVAL)),
+	 KVM_NEEDS_GUEST_MEMFD},
+	{"guest_memfd_that_is_none_returns_ebadf_or_einval",
+	 STEPS(MEMFD(0, PAGES(0), PAGES(1), 0, CLOSED, 0, -EBADF),
+	       MEMFD(0, PAGES(0), PAGES(1), 0, OTHER, 0, -EINVAL), DELETE(0, 0, -EINVAL)),
+	 KVM_NEEDS_GUEST_MEMFD},
+	{"guest_memfd_at_invalid_offset_returns_einval",
+	 STEPS(MEMFD(0, PAGES(0), PAGES(1), 0, CLOSED, 1, -EINVAL),
+	       MEMFD(0, PAGES(0), PAGES(1), 0, CLOSED, 512, -EINVAL),
+	       MEMFD(0, PAGES(0), PAGES(1), 0, CLOSED, UINT64_C(0) - 4096, -EINVAL),
+	       MEMFD(0, PAGES(0), PAGES(1), 0, CLOSED, UINT64_C(0) - 8192, -EBADF)),
+	 KVM_NEEDS_GUEST_MEMFD},
+	{"guest_memfd_for_a_slot_that_exists_returns_einval",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(2), MEM(0), 0, 0),
+	       MEMFD(0, PAGES(4), PAGES(2), 0, CLOSED, 0, -EINVAL),
+	       MEMFD(0, PAGES(8), PAGES(2), 0, CLOSED, 0, -EINVAL)),
+	 KVM_NEEDS_GUEST_MEMFD},
+	{"guest_memfd_over_another_slot_returns_eexist",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(2), MEM(0), 0, 0),
+	       MEMFD(1, PAGES(5), PAGES(2), 0, CLOSED, 0, -EEXIST),
+	       MEMFD(1, PAGES(6), PAGES(2), 0, CLOSED, 0, -EBADF)),
+	 KVM_NEEDS_GUEST_MEMFD},
+	{"guest_memfd_past_last_gfn_returns_ebadf",
+	 STEPS(MEMFD(0, END(0), PAGES(1), 0, CLOSED, 0, -EBADF)), KVM_NEEDS_GUEST_MEMFD},
+	{"delete_with_guest_memfd_looks_at_the_offset_only",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(2), MEM(0), 0, 0),
+	       MEMFD(0, PAGES(0), PAGES(0), 0, CLOSED, 1, -EINVAL),
+	       MEMFD(0, PAGES(0), PAGES(0), LOG, CLOSED, 0, -EINVAL),
+	       MEMFD(0, PAGES(0), PAGES(0), 0, CLOSED, 0, 0), DELETE(0, 0, -EINVAL)),
+	 KVM_NEEDS_GUEST_MEMFD},
+
+	/* quirks */
+	{"quirks_that_kvm_lacks_return_einval",
+	 STEPS(QUIRKS(0, 0, 0), QUIRKS(1, 0, 0), QUIRKS(UINT64_C(1) << 63, 0, -EINVAL),
+	       QUIRKS(ALL, 0, -EINVAL), QUIRKS(1 | UINT64_C(1) << 31, 0, -EINVAL),
+	       QUIRKS(0, 1, -EINVAL), NO_ARG(KVM_STEP_QUIRKS), QUIRKS(0, 0, 0)),
+	 KVM_NEEDS_NOTHING},
+	{"zap_quirk_that_kvm_lacks_returns_einval",
+	 STEPS(QUIRKS(ZAP_ALL, 0, -EINVAL), QUIRKS(ZAP_ALL | 1, 0, -EINVAL)),
+	 KVM_NEEDS_NO_ZAP_QUIRK},
+	{"slots_do_the_same_without_the_zap_quirk",
+	 STEPS(QUIRKS(ZAP_ALL, 1, -EINVAL), QUIRKS(ZAP_ALL, 0, 0), QUIRKS(ZAP_ALL, 0, 0),
+	       MANUAL(INITSET, 0, 0), SET(0, 0, PAGES(0), PAGES(8), MEM(0), LOG, 0),
+	       CLEAR(0, 0, 0, 8, 0x7, 0), SET(0, 1, PAGES(16), PAGES(8), MEM(0), LOG, 0),
+	       SET(0, 0, PAGES(4), PAGES(8), MEM(0), LOG, 0), GET(0, 0, BITS(1, 5)),
+	       SET(0, 0, END(-1), PAGES(8), MEM(0), LOG, -EINVAL), DELETE(0, 1, 0),
+	       GET(0, 0, BITS(1, 5)), DELETE(0, 0, 0)),
+	 KVM_NEEDS_ZAP_QUIRK},
+
 	/* DELETE */
+	{"delete_of_missing_slot_with_valid_garbage_returns_einval",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(1), MEM(0), 0, 0),
+	       SET(0, 1, PAGES(4), PAGES(0), MEM(0), 0, -EINVAL),
+	       SET(0, 1, PAGES(9), PAGES(0), MEM(3), LOG, -EINVAL), DELETE(0, 0, 0)),
+	 KVM_NEEDS_NOTHING},
+	{"delete_with_readonly_that_it_has_not_succeeds",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(1), MEM(0), LOG, 0),
+	       SET(0, 0, END(9), PAGES(0), MEM(7), RO, 0), DELETE(0, 0, -EINVAL)),
+	 KVM_NEEDS_READONLY},
 	{"delete_of_missing_slot_returns_einval",
 	 STEPS(DELETE(0, 0, -EINVAL), SET(0, 0, PAGES(0), PAGES(1), MEM(0), 0, 0), DELETE(0, 0, 0),
 	       DELETE(0, 0, -EINVAL)),
@@ -241,6 +398,20 @@ const struct kvm_sequence kvm_table[] = {
 	       SET(0, 1, PAGES(4), PAGES(2), MEM(1), 0, 0),
 	       SET(0, 1, END(-1), PAGES(2), MEM(1), 0, -EEXIST)),
 	 KVM_NEEDS_NOTHING},
+	{"move_over_itself_and_another_slot_returns_eexist",
+	 STEPS(SET(0, 0, PAGES(4), PAGES(4), MEM(0), LOG, 0),
+	       SET(0, 1, PAGES(9), PAGES(4), MEM(0), 0, 0),
+	       SET(0, 0, PAGES(6), PAGES(4), MEM(0), LOG, -EEXIST),
+	       SET(0, 0, PAGES(5), PAGES(4), MEM(0), LOG, 0), GET(0, 0, BITS(1, 0))),
+	 KVM_NEEDS_NOTHING},
+	{"move_past_last_gfn_keeps_log_and_bitmap",
+	 STEPS(MANUAL(INITSET, 0, 0), SET(0, 0, PAGES(0), PAGES(8), MEM(0), LOG, 0),
+	       SET(0, 1, PAGES(8), PAGES(8), MEM(0), 0, 0), CLEAR(0, 0, 0, 8, 0x1, 0),
+	       SET(0, 0, END(0), PAGES(8), MEM(0), LOG, -EINVAL), GET(0, 0, BITS(1, 7)),
+	       SET(0, 0, END(0), PAGES(8), MEM(0), 0, -EINVAL), GET(0, 0, BITS(1, 7)),
+	       SET(0, 1, END(0), PAGES(8), MEM(0), LOG, -EINVAL), GET(0, 1, -ENOENT),
+	       SET(0, 2, PAGES(15), PAGES(1), MEM(0), 0, -EEXIST)),
+	 KVM_NEEDS_NOTHING},
 	{"move_may_change_log",
 	 STEPS(SET(0, 0, PAGES(4), PAGES(2), MEM(0), 0, 0),
 	       SET(0, 0, PAGES(8), PAGES(2), MEM(0), LOG, 0), GET(0, 0, BITS(1, 0)),
@@ -327,6 +498,14 @@ const struct kvm_sequence kvm_table[] = {
 	       CLEAR(0, 0, 0, 101, ALL, -EINVAL), CLEAR(0, 0, 0, 128, ALL, -EINVAL),
 	       CLEAR(0, 0, 64, 64, ALL, -EINVAL), CLEAR(0, 0, 128, 0, ALL, -EINVAL),
 	       CLEAR_FAULT(0, 0, 0, 128, -EINVAL), CLEAR(0, 0, 64, 36, ALL, 0)),
+	 KVM_NEEDS_NOTHING},
+	{"clear_far_past_the_end_returns_einval",
+	 STEPS(SET(0, 0, PAGES(0), PAGES(100), MEM(0), LOG, 0),
+	       CLEAR(0, 0, UINT64_C(0) - 64, 64, ALL, -EINVAL),
+	       CLEAR(0, 0, UINT64_C(1) << 63, 64, ALL, -EINVAL),
+	       CLEAR(0, 0, UINT64_C(1) << 32, 0, ALL, -EINVAL),
+	       CLEAR(0, 0, 0, UINT32_MAX, ALL, -EINVAL),
+	       CLEAR(0, 0, 64, UINT32_MAX - 63, ALL, -EINVAL)),
 	 KVM_NEEDS_NOTHING},
 	{"clear_that_ends_inside_a_word_returns_einval",
 	 STEPS(SET(0, 0, PAGES(0), PAGES(100), MEM(0), LOG, 0), CLEAR(0, 0, 0, 1, ALL, -EINVAL),

@@ -19,6 +19,9 @@ struct kvm_limits {
 	unsigned spaces;
 	unsigned nr_memslots;
 	bool readonly_mem;
+	bool region2;     /* KVM_SET_USER_MEMORY_REGION2 */
+	bool guest_memfd; /* and it takes KVM_MEM_GUEST_MEMFD, in a VM like this */
+	uint64_t quirks;  /* that can be disabled */
 	uint64_t page_size;
 	uint64_t max_gfn;   /* the last page that a slot may have */
 	uint64_t hva_limit; /* slots' memory must end here at the latest */
@@ -61,7 +64,12 @@ enum kvm_step_kind {
 	KVM_STEP_GET,
 	KVM_STEP_CLEAR,
 	KVM_STEP_MANUAL, /* KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+	KVM_STEP_SET2,   /* KVM_SET_USER_MEMORY_REGION2 */
+	KVM_STEP_QUIRKS, /* KVM_ENABLE_CAP of KVM_CAP_DISABLE_QUIRKS2 */
 };
+
+/* What SET2 names as guest_memfd; neither is one. */
+enum { KVM_CLOSED_FD = -1, KVM_OTHER_FD = 2 };
 
 struct kvm_step {
 	enum kvm_step_kind kind;
@@ -75,6 +83,8 @@ struct kvm_step {
 	uint32_t num_pages;
 	uint64_t mask; /* CLEAR: each word of the bitmap */
 	uint64_t options;
+	int memfd; /* this and the next: SET2 */
+	uint64_t memfd_offset;
 	bool no_arg;    /* the ioctl's argument is NULL */
 	bool no_buffer; /* the bitmap is NULL */
 	int expected;   /* of kvm_step_run */
@@ -89,6 +99,12 @@ enum kvm_need {
 	KVM_NEEDS_TWO_SPACES,
 	KVM_NEEDS_READONLY,
 	KVM_NEEDS_NO_READONLY,
+	KVM_NEEDS_REGION2,
+	KVM_NEEDS_NO_REGION2,
+	KVM_NEEDS_GUEST_MEMFD,
+	KVM_NEEDS_NO_GUEST_MEMFD, /* but REGION2 */
+	KVM_NEEDS_ZAP_QUIRK,
+	KVM_NEEDS_NO_ZAP_QUIRK,
 };
 
 struct kvm_sequence {

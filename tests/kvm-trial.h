@@ -14,7 +14,7 @@
 #include "fake-kvm.h"
 #include "kvm-table.h"
 
-enum { DEFAULT_SEED = 1, DEFAULT_STEPS = 2000 };
+enum { DEFAULT_SEED = 1, DEFAULT_STEPS = 2000, PROBE_INTERVAL = 500 };
 
 /* A number from the environment; a variable that is empty or missing gives the other one. */
 uint64_t number_from(const char *variable, uint64_t otherwise);
@@ -28,11 +28,17 @@ void report_step(void *data, const struct kvm_step *step, int result);
 /* The table's sequences as tests, named alike; each is its test's state. */
 int run_table(const char *group, void (*test)(void **state));
 
-/* The results of two VMs for one step; of one, if other is NULL. */
+/* The results of two VMs for one step, or twice that of the one if other is NULL. */
 bool agree_on(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step, int results[2]);
 void assert_agreement(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step);
 
-/* Random steps on a double and another VM, NULL for none; the double validated after each. */
+/* A double, as a VM too, and another VM, NULL for none: slots and bits (kvm-probe.h). */
+void assert_same_slots(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other);
+
+/*
+ * Random steps on a double and another VM, NULL for none; the double validated after each, slots
+ * and dirty bits of both compared at intervals and at the end (kvm-probe.h).
+ */
 void walk(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other);
 
 #endif

@@ -3,11 +3,13 @@
  * The rules of KVM as kvm-table.c has them, on the test double.
  *
  *   table on the double   every sequence of the table, on doubles of several kinds
- *   checkers              a KVM that lies is found, by the table and by random steps
+ *   checkers              a KVM that lies is found, by the table and by random steps; so is one
+ *                         that answers rightly and has other slots (kvm-probe.h)
  *
  * The same on the real KVM is test-real-kvm.c. KVMAS_SEED and KVMAS_STEPS set the random run.
  */
 #include "fake-kvm-fixture.h"
+#include "kvm-probe.h"
 #include "kvm-trial.h"
 
 #include <errno.h>
@@ -21,6 +23,8 @@ static const struct fake_kvm_config kinds_of_double[] = {
 	{.no_readonly_mem = true},
 	{.private_slots = true, .zap = FAKE_KVM_ZAP_SLOT, .shadow_mmu = true},
 	{.max_gfn = (UINT64_C(1) << 40) - 1, .hva_limit = UINT64_C(0x7ffffffff000)},
+	{.version = FAKE_KVM_6_12},
+	{.version = FAKE_KVM_6_18, .spaces = 1},
 };
 
 static bool run_on_double(const struct kvm_sequence *sequence, const struct fake_kvm_config *config)
@@ -114,6 +118,109 @@ static void table_finds_a_kvm_that_lies(void **state)
 		assert_int_not_equal(run_whole_table(&liars[i]), 0);
 }
 
+/* The slots of a VM that is compared with one that has just these. */
+static struct fake_kvm *make_some_slots(struct kvm_vm *vm)
+{
+	struct fake_kvm *kvm = fake_kvm_new(NULL);
+
+	*vm = as_vm(kvm);
+	assert_int_equal(kvm_vm_probe(vm), 0);
+	assert_int_equal(set_manual(kvm, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE), 0);
+	assert_int_equal(set(kvm, 0, 4, 4, LOG), 0);
+	assert_int_equal(set(kvm, 1, 8, 4, 0), 0);
+	assert_int_equal(set(kvm, 2, 20, 1, RO), 0);
+	assert_int_equal(set(kvm, SPACE_1 | 0, 4, 8, 0), 0);
+	assert_int_equal(set(kvm, SPACE_1 | 1, kvm->config.max_gfn, 1, 0), 0);
+	return kvm;
+}
+
+static void lose_a_slot(struct fake_kvm *kvm)
+{
+	set(kvm, 2, 0, 0, 0);
+}
+
+static void lose_the_last_page(struct fake_kvm *kvm)
+{
+	set(kvm, SPACE_1 | 1, 0, 0, 0);
+}
+
+static void get_a_slot(struct fake_kvm *kvm)
+{
+	set(kvm, SPACE_1 | 5, 100, 1, 0);
+}
+
+static void shift_a_slot(struct fake_kvm *kvm)
+{
+	set(kvm, 2, 21, 1, RO);
+}
+
+static void swap_two_slots(struct fake_kvm *kvm)
+{
+	set(kvm, 0, 100, 4, LOG);
+	set(kvm, 1, 4, 4, 0);
+	set(kvm, 0, 8, 4, LOG);
+}
+
+static void change_an_id(struct fake_kvm *kvm)
+{
+	set(kvm, 2, 0, 0, 0);
+	set(kvm, 3, 20, 1, RO);
+}
+
+static void change_readonly(struct fake_kvm *kvm)
+{
+	set(kvm, 2, 0, 0, 0);
+	set(kvm, 2, 20, 1, 0);
+}
+
+static void change_hva(struct fake_kvm *kvm)
+{
+	fake_kvm_find(kvm, 1, pages(4))->hva += pages(1);
+}
+
+static void split_a_slot(struct fake_kvm *kvm)
+{
+	set(kvm, SPACE_1, 0, 0, 0);
+	set(kvm, SPACE_1, 4, 4, 0);
+	set(kvm, SPACE_1 | 2, 8, 4, 0);
+}
+
+static void change_log(struct fake_kvm *kvm)
+{
+	set(kvm, 1, 8, 4, LOG);
+}
+
+static void mark_a_page(struct fake_kvm *kvm)
+{
+	write_page(kvm, 0, 5);
+}
+
+static void probe_finds_every_difference(void **state)
+{
+	void (*const changes[])(struct fake_kvm * kvm) = {
+		lose_a_slot,    lose_the_last_page, get_a_slot,      shift_a_slot,
+		swap_two_slots, change_an_id,       change_readonly, change_hva,
+		split_a_slot,   change_log,         mark_a_page,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < LENGTH(changes); i++) {
+		struct kvm_vm vm, other;
+		struct fake_kvm *kvm = make_some_slots(&vm), *changed = make_some_slots(&other);
+		struct fake_kvm *before;
+
+		assert_null(kvm_probe_compare(kvm, &vm, &other));
+		changes[i](changed);
+		assert_non_null(kvm_probe_compare(kvm, &vm, &other));
+		before = fake_kvm_snapshot(changed);
+		assert_non_null(kvm_probe_compare(changed, &other, &vm));
+		assert_true(fake_kvm_equal(before, changed));
+		fake_kvm_free(before);
+		fake_kvm_free(kvm);
+		fake_kvm_free(changed);
+	}
+}
+
 static void double_stays_valid_under_random_steps(void **state)
 {
 	(void)state;
@@ -160,6 +267,7 @@ static int run_checkers(void)
 		cmocka_unit_test(probe_finds_the_limits_of_the_config),
 		cmocka_unit_test(table_finds_a_kvm_that_lies),
 		cmocka_unit_test(random_steps_find_a_kvm_that_lies),
+		cmocka_unit_test(probe_finds_every_difference),
 		cmocka_unit_test(double_stays_valid_under_random_steps),
 	};
 
