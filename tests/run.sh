@@ -13,7 +13,7 @@
 #   lint             formatting, static analysis, spelling (tests/lint.sh)
 #   bench            the benches, in short (limits are not looked at: see doc/testing.md)
 #   install          install, and build a program with pkg-config (tests/install.sh)
-#   lab              the lab itself, and the double of KVM beside the real ones
+#   lab              the lab itself, and the double of KVM beside the real ones, of two kernels
 #   vmm              the mini-VMM: bad input, firmware booted with SMM and without
 #   topo             kvmas-topo: QEMU's machines, series of changes, bad input; with sanitizers too
 #
@@ -119,10 +119,16 @@ step_bench() {
 }
 step_install() { check_each install tests/install.sh; }
 step_lab() {
+    local kernel
     check gcc/build build build
     check_each lab tests/lab/test.sh
-    check lab/double-against-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
-        build/tests/test-real-kvm
+    for kernel in release backports; do
+        check "lab/double-against-kvm-of-$kernel" tests/lab/run --kernel "$kernel" --timeout 300 \
+            --env KVMAS_REQUIRE_KVM=1 --env KVMAS_STEPS=100000 build/tests/test-real-kvm
+    done
+    [[ ! -w /dev/kvm ]] || check lab/double-against-dev-kvm env KVMAS_REQUIRE_KVM=1 \
+        KVMAS_STEPS=100000 build/tests/test-real-kvm
+    check_each lab/planted tests/fake-kvm-planted.sh build
     check lab/discard-under-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
         build/tests/test-real-discard
     check lab/discard-of-huge-pages tests/lab/run --file "$root/build/tests/test-discard" \
