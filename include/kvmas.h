@@ -170,8 +170,9 @@ int kvmas_begin(struct kvmas *kvmas);
  * returns, the level has ended, and on failure all is as it was before the outermost begin.
  *
  * @return 0; -ECANCELED if an inner level was aborted; -ENOMEM; -E2BIG past a cap of the
- *         kvmas_config; what a listener's prepare refused with; -ENOSPC when KVM's slots do not
- *         suffice; what KVM refused an operation with; -ENOTRECOVERABLE if KVM refused the
+ *         kvmas_config; what a listener's prepare, or a VMM's pause, refused with; -ENOSPC when
+ *         KVM's slots do not suffice; -ERANGE for memory past the guest's addresses (gpa_bits);
+ *         what KVM refused an operation with; -ENOTRECOVERABLE if KVM refused the
  *         undoing as well: the slots then differ from the views, and every later commit tries
  *         again to bring them in step; -EINVAL without begin; -EBUSY in a listener callback,
  *         where the level has not ended.
@@ -818,12 +819,38 @@ struct kvmas_slot {
 	uint32_t flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
 };
 
+/** When neighbouring slots of an address space that show contiguous host memory alike, whatever
+ *  their regions, are one. What unmergeable regions show stays apart from all else, and so do the
+ *  two sides of a declared boundary. Since: 0.1 */
+enum kvmas_merge {
+	/* A slot that shows what is wanted stays as it is; what is made anew is made in as few
+	 * pieces as possible between. Slots are merged when ids run short, or when there are more
+	 * than the view needs plus a budget: then those whose boundary is the oldest. */
+	KVMAS_MERGE_STICKY,
+	/* Always the fewest slots. */
+	KVMAS_MERGE_EAGER,
+	/* One slot for each range of the view. */
+	KVMAS_MERGE_NONE,
+};
+
+/** Bits of kvmas_kvm_config.flags. Since: 0.1 */
+enum kvmas_kvm_flags {
+	/* Switch KVM_X86_QUIRK_SLOT_ZAP_ALL off (x86, Linux 6.12): a deletion or a move then drops
+	 * the guest's mappings of its slot alone, at a cost that grows with the slot's mapped size,
+	 * and not those of all slots. Merging then prefers small slots to old boundaries. Each call
+	 * of KVM_CAP_DISABLE_QUIRKS2 may replace the one before (arch/x86/kvm/x86.c,
+	 * kvm_vm_ioctl_enable_cap): a VMM that switches quirks off by itself does so afterwards,
+	 * with this one among them. */
+	KVMAS_KVM_ZAP_SLOT = 1u << 0,
+};
+
 /** How the tie to a VM is made. Since: 0.1 */
 struct kvmas_kvm_config {
 	size_t struct_size;
 	int vm_fd; /* borrowed: stays open as long as the tie lives */
-	/* Issues every ioctl of the library: 0 or positive as ioctl(2), or a negative errno. For
-	 * sandboxes and tests. NULL: ioctl(2). */
+	/* Issues every ioctl of the library, those on vCPUs included: 0 or positive as ioctl(2), or
+	 * a negative errno. For sandboxes and tests. What KVM never returns counts as -EPROTO.
+	 * NULL: ioctl(2). */
 	int (*ioctl)(void *data, int fd, unsigned long request, void *arg);
 	void *ioctl_data;
 	/* Told after each slot operation (undoing included): the slot as it is from then on (for
@@ -833,13 +860,30 @@ struct kvmas_kvm_config {
 	void (*trace)(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
 		      int result);
 	void *trace_data;
+	unsigned flags; /* enum kvmas_kvm_flags */
+	/* How many bits a guest physical address has in this VM: a commit that would map memory
+	 * past them returns -ERANGE. 0: KVM decides, when it is asked (arch/x86/kvm/x86.c,
+	 * kvm_arch_prepare_memory_region: the host's MAXPHYADDR, 52 without two-dimensional
+	 * paging). */
+	unsigned gpa_bits;
+	/* For a VMM that has a gate of its own: have all vCPUs but that of this thread out of
+	 * KVM_RUN and of every other vCPU ioctl when pause returns, and keep them out until resume.
+	 * Called on the committing thread, inside the commit, at most once each, and only when a
+	 * plan needs it: whether vCPUs exist or not. pause: 0, or a negative errno, with which the
+	 * commit fails, and no resume. They may call nothing of the library. NULL: none; the gate
+	 * (below) works in any case: it is closed after pause, and opened before resume. */
+	int (*pause)(void *data);
+	void (*resume)(void *data);
+	void *pause_data;
 };
 
 /**
  * Make a tie to a VM.
  *
- * @return 0; -ENOMEM; -EOPNOTSUPP for a KVM with more spaces or slots than its interface can name;
- *         -EBUSY in a listener callback; -EIO; what KVM_CHECK_EXTENSION returned.
+ * @return 0; -ENOMEM; -EOPNOTSUPP for a KVM with more spaces or slots than its interface can name,
+ *         or without what the flags ask for; -EINVAL for flags that are none, gpa_bits over 64, or
+ *         one of pause and resume without the other; -EBUSY in a listener callback; -EIO; what
+ *         KVM_CHECK_EXTENSION, or KVM_ENABLE_CAP for ZAP_SLOT, returned.
  * Since: 0.1
  */
 int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
@@ -892,7 +936,7 @@ int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space);
  * Keep slot ids out of the library's hands: they are the VMM's own.
  *
  * @return 0; -EINVAL for ids past the limit; -EOPNOTSUPP for an as_id that this VM does not have;
- *         -EBUSY if one is in use, or in a listener callback; -EIO.
+ *         -EBUSY if one is in use, or in a listener callback; -EEXIST if one is reserved; -EIO.
  * Since: 0.1
  */
 int kvmas_kvm_reserve_ids(struct kvmas_kvm *kvm, unsigned as_id, unsigned first, unsigned count);
@@ -903,11 +947,60 @@ int kvmas_kvm_reserve_ids(struct kvmas_kvm *kvm, unsigned as_id, unsigned first,
  * Takes effect with the transaction, or at once.
  *
  * @gpa, @size: page-aligned.
- * @return 0; -EINVAL for unaligned, empty or past 2^64; -ENOMEM; what kvmas_begin and
- *         kvmas_commit return.
+ * @return 0; -EINVAL for unaligned, empty or past 2^64; -EEXIST if some of it is reserved; -ENOMEM;
+ *         what kvmas_begin and kvmas_commit return.
  * Since: 0.1
  */
 int kvmas_kvm_reserve_range(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size);
+
+/**
+ * Set when slots of this as_id are merged. Part of a transaction, or one by itself; the slots
+ * follow at once, but for STICKY, which leaves them as they are.
+ *
+ * @merge: at first KVMAS_MERGE_STICKY.
+ * @return 0; -EINVAL for an unknown policy; -EOPNOTSUPP for an as_id that this VM does not have;
+ *         -ENOMEM; what kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_kvm_set_merge(struct kvmas_kvm *kvm, unsigned as_id, enum kvmas_merge merge);
+
+/**
+ * Set how many slots more than its view needs this as_id may have under KVMAS_MERGE_STICKY. A
+ * commit that would exceed that merges down to half of it, oldest boundaries first, in one stop.
+ *
+ * @budget: at first 256.
+ * Arguments and errors as for kvmas_kvm_set_merge.
+ * Since: 0.1
+ */
+int kvmas_kvm_set_budget(struct kvmas_kvm *kvm, unsigned as_id, unsigned budget);
+
+/**
+ * Declare a boundary: no slot of this as_id shall contain bytes on both sides of gpa. Where it is
+ * known beforehand what a chipset switches (SMRAM at 0xa0000, PAM from 0xc0000 on), slots need not
+ * be torn when it does so first. Part of a transaction, or one by itself; a slot that is there
+ * across is cut at once, so declare before binding.
+ *
+ * @gpa: page-aligned, not 0. A boundary may be declared more than once, and then counts.
+ * @return 0; -EINVAL; -EOPNOTSUPP for an as_id that this VM does not have; -ENOMEM; what
+ *         kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_kvm_add_boundary(struct kvmas_kvm *kvm, unsigned as_id, uint64_t gpa);
+
+/** Take back a boundary; slots are not merged by that, but under EAGER. Part of a transaction, or
+ *  one by itself. @return 0; -ENOENT if it was not declared; -EOPNOTSUPP; -ENOMEM; what kvmas_begin
+ *  and kvmas_commit return. Since: 0.1 */
+int kvmas_kvm_del_boundary(struct kvmas_kvm *kvm, unsigned as_id, uint64_t gpa);
+
+/**
+ * Merge the slots of this as_id, once, into the fewest that its policy allows: for a quiet moment.
+ * Part of a transaction, or one by itself.
+ *
+ * @return 0; -EOPNOTSUPP for an as_id that this VM does not have; -ENOMEM; what kvmas_begin and
+ *         kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_kvm_merge(struct kvmas_kvm *kvm, unsigned as_id);
 
 /** Tell how many more slots this as_id can have. @return count; -EOPNOTSUPP, -EBUSY, -EIO.
  *  Since: 0.1 */
@@ -923,6 +1016,45 @@ int kvmas_kvm_slots_free(struct kvmas_kvm *kvm, unsigned as_id);
 int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
 			    int (*fn)(void *data, const struct kvmas_slot *slot), void *data);
 
+/** Takes one operation of a plan: the slot as kvmas_kvm_config.trace is given it, borrowed for the
+ *  call. A result other than 0 stops the walk. Since: 0.1 */
+typedef int kvmas_slot_op_fn(void *data, enum kvmas_slot_op_kind kind,
+			     const struct kvmas_slot *slot);
+
+/** As many address spaces as a tie can have. Since: 0.1 */
+#define KVMAS_KVM_MAX_SPACES 16
+
+/** What a commit would do to the slots of a VM. Since: 0.1 */
+struct kvmas_kvm_plan {
+	size_t struct_size; /* set by the caller: members beyond it are not written */
+	uint64_t slot_creates;
+	uint64_t slot_deletes;
+	uint64_t slot_moves;
+	uint64_t slot_flags;
+	uint64_t zap_events;      /* deletions and moves: each drops the guest's mappings of all
+				     slots in all spaces (with ZAP_SLOT: of its slot) */
+	uint64_t bytes_torn_live; /* as in kvmas_kvm_stats */
+	uint64_t stop;            /* 1 if other vCPUs must be held out meanwhile, else 0 */
+	uint64_t slots[KVMAS_KVM_MAX_SPACES]; /* afterwards, by as_id */
+};
+
+/**
+ * Tell what kvmas_commit of the open transaction would do to the slots of this VM if it were called
+ * now, by the whole transaction so far: as kvmas_dry_run, and KVM is not asked either. Outside of a
+ * transaction the plan is empty, unless slots and views differ (-ENOTRECOVERABLE).
+ *
+ * @fn: called for each operation, in order, under the transaction lock; what would change topology
+ *      returns -EBUSY there. NULL: none.
+ * @ret: with its struct_size set; NULL: only the result is wanted.
+ * @return 0; what fn returned, if not 0; what the commit would return before its first ioctl
+ *         (-ENOSPC, -ERANGE, -ENOMEM ...), but for listeners, which are not asked; -EINVAL for a
+ *         struct_size of 0; -EBUSY in a listener callback; -EIO. Cost: that of a commit without its
+ *         ioctls.
+ * Since: 0.1
+ */
+int kvmas_kvm_dry_run(struct kvmas_kvm *kvm, kvmas_slot_op_fn *fn, void *data,
+		      struct kvmas_kvm_plan *ret);
+
 /** What a tie has done so far. Since: 0.1 */
 struct kvmas_kvm_stats {
 	size_t struct_size; /* set by the caller: members beyond it are not written */
@@ -933,11 +1065,13 @@ struct kvmas_kvm_stats {
 	uint64_t slot_flags;
 	uint64_t bytes_torn_live; /* unmapped by a delete or move though mapped alike before and
 				     after */
-	uint64_t vcpu_stops;
-	uint64_t log_reads;  /* KVM_GET_DIRTY_LOG calls */
-	uint64_t mmio_exits; /* answered by the library */
-	uint64_t pio_exits;  /* answered by the library */
-	uint64_t unassigned; /* accesses that nothing answered */
+	uint64_t vcpu_stops;      /* commits that held other vCPUs out, or had pause do it */
+	uint64_t log_reads;       /* KVM_GET_DIRTY_LOG calls */
+	uint64_t mmio_exits;      /* answered by the library */
+	uint64_t pio_exits;       /* answered by the library */
+	uint64_t unassigned;      /* accesses that nothing answered */
+	uint64_t vcpu_stop_ns; /* nanoseconds from first asking vCPUs to leave until they may enter
+				  again, over all stops */
 };
 
 /** Read the counters into a struct whose struct_size is set: each is exact, together they are no
@@ -945,7 +1079,16 @@ struct kvmas_kvm_stats {
 void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret);
 
 /* ------------------------------------------------------------------------------------------
- * vCPUs: a KVM exit answered in the space that the vCPU was in.
+ * vCPUs: a KVM exit answered in the space that the vCPU was in; and the gate, through which vCPU
+ * threads enter KVM_RUN and other vCPU ioctls, so that a commit can hold them out.
+ *
+ * A commit closes the gate at most once, for all spaces together, and only if its plan unmaps for a
+ * moment what is mapped before and after, or takes a logged slot away, or its log flag: most
+ * commits do neither. (One that fails may have to stop them for its undoing.) It asks each vCPU
+ * that is inside to leave (kick), waits until all are out, and opens the gate when the new views
+ * are published. A vCPU whose thread is elsewhere, in a device callback, waiting in kvmas_begin, or
+ * gone, is outside already; the committing thread's own is outside by being there. A vCPU that does
+ * not pass the gate is not known to be inside, and is not held.
  * ------------------------------------------------------------------------------------------ */
 
 /** What a vCPU is. Since: 0.1 */
@@ -955,15 +1098,38 @@ struct kvmas_vcpu_config {
 	struct kvm_run *run; /* the mapped kvm_run, borrowed */
 	size_t run_size;     /* KVM_GET_VCPU_MMAP_SIZE */
 	void *requester;     /* handed to devices in struct kvmas_access */
+	/*
+	 * How to make KVM_RUN of this vCPU return, when the gate closes while it is inside: one of
+	 * the two, else it cannot pass the gate. The library installs no handler and changes no
+	 * mask. It sets a bit of its own in kvm_run.immediate_exit before, and takes it back when
+	 * KVM_RUN has returned: a 1 of the VMM's there is left alone. (A VMM that clears
+	 * immediate_exit does so outside the gate.) Who does not come out soon is kicked again.
+	 *
+	 * kick_signal: sent to the thread that is inside. One for which the VMM has a handler that
+	 * returns, installed without SA_RESTART; or one that is blocked in this thread and let in
+	 * by KVM_SET_SIGNAL_MASK. In that case it stays pending after KVM_RUN
+	 * (Documentation/virt/kvm/api.rst): take it with sigtimedwait(2) whenever kvmas_vcpu_run
+	 * returns 1 or -EINTR. 0: none.
+	 *
+	 * kick: called on the committing thread, which waits for it; may call nothing of the
+	 * library, and wait for nothing that a vCPU thread holds while it enters or leaves the
+	 * gate. Must have KVM_RUN, or the ioctl that the thread is in, return soon, by a signal or
+	 * otherwise, and may be called when it has just returned. NULL: none.
+	 */
+	int kick_signal;
+	void (*kick)(void *data);
+	void *kick_data;
 };
 
-/** Add a vCPU to a tie, which it holds. @return 0; -EINVAL for a missing or too small kvm_run;
- *  -ENOMEM; -EIO. Since: 0.1 */
+/** Add a vCPU to a tie, which it holds. @return 0; -EINVAL for a missing or too small kvm_run, a
+ *  kick_signal that is none or has no handler (SIGKILL, SIGSTOP), or two ways to kick; -ENOMEM;
+ *  -EIO. Since: 0.1 */
 int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
 		   struct kvmas_vcpu **ret);
 
 /** Take a vCPU away, from its own thread or when that has ended, but not from inside one of its own
- *  exits. NULL is ignored. Since: 0.1 */
+ *  exits. Also while a commit holds vCPUs out; if it is inside the gate, this leaves it. NULL is
+ *  ignored. Since: 0.1 */
 void kvmas_vcpu_del(struct kvmas_vcpu *vcpu);
 
 /**
@@ -984,6 +1150,38 @@ unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu);
  * Since: 0.1
  */
 int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu);
+
+/**
+ * Run the vCPU: pass the gate, KVM_RUN, leave the gate. Called by the vCPU's thread only, which
+ * waits here while the gate is closed.
+ *
+ * @return 0 when KVM_RUN returned with an exit to be handled, whether the gate asked or not; 1 if
+ *         the gate ended it: look for other work and call again (a signal of the VMM's that sets
+ *         no immediate_exit may have come as well: nothing tells); -EINTR if something else did,
+ *         also when the gate did and the VMM's immediate_exit is set (or a kick came late: call
+ *         again); what else KVM_RUN returned (-EAGAIN for an x86 vCPU that has been woken: call
+ *         again); what kvmas_gate_enter returns.
+ * Since: 0.1
+ */
+int kvmas_vcpu_run(struct kvmas_vcpu *vcpu);
+
+/**
+ * Enter the gate, for any ioctl on this vCPU's fd: the thread waits while a commit has it closed.
+ * (What such an ioctl does to memory must not fall between the reading of a log and the slot's end:
+ * arch/x86/kvm/x86.c, kvm_arch_vcpu_put writes the guest's steal time.) What is done inside should
+ * be short, since a commit waits for it, and interrupts it only if it is an ioctl that a kick
+ * ends; nothing of the library may be called but kvmas_gate_leave, and what never waits for the
+ * transaction lock or a gate (doc/threads.md). A thread leaves before it ends.
+ *
+ * @return 0, and a leave is owed; -EINVAL for a vCPU without a way to kick it; -EBUSY if it is
+ *         inside already; -EDEADLK if this very thread has the gate closed (a trace hook); -EIO.
+ * Cost: one atomic exchange. Since: 0.1
+ */
+int kvmas_gate_enter(struct kvmas_vcpu *vcpu);
+
+/** Leave the gate, on the thread that entered it. @return 1 if it was asked to leave meanwhile,
+ *  else 0; -EINVAL if it is not inside; -EIO. Since: 0.1 */
+int kvmas_gate_leave(struct kvmas_vcpu *vcpu);
 
 #pragma GCC visibility pop
 

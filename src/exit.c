@@ -9,52 +9,7 @@
 
 #include "dispatch.h"
 #include "kvm/binding.h"
-#include "kvm/vm.h"
-
-struct kvmas_vcpu {
-	struct kvmas_kvm *kvm; /* held */
-	struct kvmas_vcpu_config config;
-};
-
-int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
-		   struct kvmas_vcpu **ret)
-{
-	struct kvmas *kvmas = kvm->object.kvmas;
-	struct kvmas_vcpu_config ours;
-	struct kvmas_vcpu *vcpu;
-	int err;
-
-	if (!kas_alive(kvmas))
-		return -EIO;
-	err = kas_config_copy(&ours, sizeof(ours), config);
-	if (err)
-		return err;
-	if (!ours.run || ours.run_size < sizeof(*ours.run))
-		return -EINVAL;
-	vcpu = kas_alloc(kvmas, sizeof(*vcpu));
-	if (!vcpu)
-		return -ENOMEM;
-	vcpu->kvm = kvmas_kvm_ref(kvm);
-	vcpu->config = ours;
-	*ret = vcpu;
-	return 0;
-}
-
-void kvmas_vcpu_del(struct kvmas_vcpu *vcpu)
-{
-	struct kvmas_kvm *kvm;
-
-	if (!vcpu || !kas_alive(vcpu->kvm->object.kvmas))
-		return;
-	kvm = vcpu->kvm;
-	kas_free(kvm->object.kvmas, vcpu);
-	kvmas_kvm_unref(kvm);
-}
-
-unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu)
-{
-	return kas_kvm_exit_as_id(vcpu->config.run);
-}
+#include "kvm/vcpu.h"
 
 static void count_unanswered(struct kvmas_kvm *kvm, unsigned count)
 {

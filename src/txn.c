@@ -235,36 +235,54 @@ int kas_txn_end(struct kvmas *kvmas, int err)
 	return err ? err : result;
 }
 
-static int walk_ahead(struct kvmas *kvmas, kvmas_change_fn *fn, void *data)
+int kas_txn_preview(struct kvmas *kvmas, int (*look)(struct kvmas *kvmas, void *data), void *data)
 {
+	/* What is not in a transaction may still have something to render (I2): not of the
+	 * caller's. */
+	bool open;
+	int result = kas_lock(kvmas);
+
+	if (result)
+		return result;
+	open = kvmas->txn.depth > 0;
+	kvmas->txn.calling = true;
+	if (open)
+		result = make_ready(kvmas);
+	if (!result)
+		result = look(kvmas, data);
+	if (open)
+		make_unready(kvmas);
+	kvmas->txn.calling = false;
+	kas_hold(kvmas);
+	kas_unlock(kvmas);
+	kas_logging_close(kvmas); /* *look* may have dropped the last handle */
+	kas_let_go(kvmas);
+	return result;
+}
+
+struct walk {
+	kvmas_change_fn *fn;
+	void *data;
+};
+
+static int walk_ahead(struct kvmas *kvmas, void *data)
+{
+	const struct walk *walk = data;
 	struct kvmas_space *space;
 	int result = 0;
 
 	TAILQ_FOREACH(space, &kvmas->changing, changing) {
 		struct kvmas_changes changes = kas_changes_ahead(space);
 
-		if (!result && !kas_object_is_dead(&space->object))
-			result = kas_changes_walk(&changes, fn, data);
+		if (!result && walk->fn && !kas_object_is_dead(&space->object))
+			result = kas_changes_walk(&changes, walk->fn, walk->data);
 	}
 	return result;
 }
 
 int kvmas_dry_run(struct kvmas *kvmas, kvmas_change_fn *fn, void *data)
 {
-	int result = kas_lock(kvmas);
+	struct walk walk = {fn, data};
 
-	if (result)
-		return result;
-	/* What is not in a transaction may still have something to render (I2): not of the
-	 * caller's. */
-	if (kvmas->txn.depth) {
-		kvmas->txn.calling = true;
-		result = make_ready(kvmas);
-		if (!result && fn)
-			result = walk_ahead(kvmas, fn, data);
-		make_unready(kvmas);
-		kvmas->txn.calling = false;
-	}
-	kas_unlock(kvmas);
-	return result;
+	return kas_txn_preview(kvmas, walk_ahead, &walk);
 }

@@ -24,6 +24,11 @@ void kas_txn_take_back(struct kvmas *kvmas);
  * what the commit said. On err this level has changed nothing. */
 int kas_txn_end(struct kvmas *kvmas, int err);
 
+/* Have *look* see the open transaction as a commit would: next views, changes and logging are
+ * ready. Outside of a transaction there are none. Returns what it returns, or what keeps a commit from
+ * coming so far: -ECANCELED, -ENOMEM, -E2BIG, -EBUSY, -EIO. */
+int kas_txn_preview(struct kvmas *kvmas, int (*look)(struct kvmas *kvmas, void *data), void *data);
+
 /*
  * Something outside that follows the views and can refuse: KVM. All functions run on the committing
  * thread, under the transaction lock.

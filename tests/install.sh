@@ -68,8 +68,9 @@ exports_nothing_else() {
         grep -vE '^(kvmas_|LIBKVMAS_)'
 }
 
+# The first of its blocks of C; what follows are pieces.
 readme_has_program() {
-    diff <(sed -n '/^```c$/,/^```$/p' README.md | sed '1d;$d') <(sed 1,2d examples/minimal.c)
+    diff <(sed -n '/^```c$/,/^```$/p' README.md | sed '1d; /^```$/,$d') <(sed 1,2d examples/minimal.c)
 }
 
 check install install_all

@@ -16,12 +16,37 @@ uint64_t pages(uint64_t n)
 int machine_ioctl(void *data, int fd, unsigned long request, void *arg)
 {
 	struct machine *m = data;
+	struct fake_kvm *vm = m->vm2 && fd == m->vm2->fd ? m->vm2 : m->vm;
+	int result;
 
-	if (m->on_ioctl && request != KVM_CHECK_EXTENSION) {
+	if (request != KVM_CHECK_EXTENSION) {
 		m->nioctls++;
-		m->on_ioctl(m, request, arg);
+		if (m->on_ioctl)
+			m->on_ioctl(m, request, arg);
+		if (m->answer && m->answer(m, request, &result))
+			return result;
 	}
-	return fake_kvm_ioctl(m->vm, fd, request, arg);
+	return fake_kvm_ioctl(vm, fd, request, arg);
+}
+
+static int pause_vcpus(void *data)
+{
+	struct machine *m = data;
+
+	assert_false(m->paused);
+	if (m->pause_result)
+		return m->pause_result;
+	m->npauses++;
+	m->paused = true;
+	return 0;
+}
+
+static void resume_vcpus(void *data)
+{
+	struct machine *m = data;
+
+	assert_true(m->paused);
+	m->paused = false;
 }
 
 void slot_text(char **text, const struct kvmas_slot *slot)
@@ -52,12 +77,16 @@ static void trace(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_s
 
 	op_text(&m->traced, kind, slot);
 	text_add(&m->traced, " = %d\n", result);
+	m->ops = realloc(m->ops, (m->nops + 1) * sizeof(*m->ops));
+	assert_non_null(m->ops);
+	m->ops[m->nops++] = (struct traced_op){kind, *slot, result};
 }
 
 void forget_trace(struct machine *m)
 {
 	free(m->traced);
 	m->traced = NULL;
+	m->nops = 0;
 }
 
 void assert_trace(struct machine *m, const char *expected)
@@ -68,15 +97,34 @@ void assert_trace(struct machine *m, const char *expected)
 
 /* ---- life ---- */
 
-static void make_tie(struct machine *m)
+static struct kvmas_kvm *make_tie(struct machine *m, const struct fake_kvm *vm,
+				  const struct kvmas_kvm_config *tie)
 {
+	bool first = vm == m->vm; /* which of two ties' vCPUs are paused is not told */
+	struct kvmas_kvm *kvm;
+
 	must(kvmas_kvm_new(m->f->kvmas,
-			   KVMAS_CONFIG(kvm, .vm_fd = m->vm->fd, .ioctl = machine_ioctl,
-					.ioctl_data = m, .trace = trace, .trace_data = m),
-			   &m->kvm));
+			   KVMAS_CONFIG(kvm, .vm_fd = vm->fd, .ioctl = machine_ioctl,
+					.ioctl_data = m, .trace = trace, .trace_data = m,
+					.flags = tie ? tie->flags : 0,
+					.gpa_bits = tie ? tie->gpa_bits : 0,
+					.pause = first ? pause_vcpus : NULL,
+					.resume = first ? resume_vcpus : NULL, .pause_data = m),
+			   &kvm));
+	return kvm;
 }
 
-struct machine *machine_new_unbound(const struct fake_kvm_config *config)
+void machine_add_tie(struct machine *m, const struct fake_kvm_config *config)
+{
+	struct fake_kvm_config second = config ? *config : (struct fake_kvm_config){0};
+
+	second.fd = m->vm->fd + 1;
+	m->vm2 = fake_kvm_new(&second);
+	m->kvm2 = make_tie(m, m->vm2, NULL);
+}
+
+static struct machine *new_unbound(const struct fake_kvm_config *config,
+				   const struct kvmas_kvm_config *tie)
 {
 	static const char *const names[NSPACES] = {"normal", "smm"};
 	struct machine *m = calloc(1, sizeof(*m));
@@ -84,7 +132,7 @@ struct machine *machine_new_unbound(const struct fake_kvm_config *config)
 	assert_non_null(m);
 	m->f = fixture_new((struct kvmas_config){0});
 	m->vm = fake_kvm_new(config);
-	make_tie(m);
+	m->kvm = make_tie(m, m->vm, tie);
 	for (unsigned i = 0; i < NSPACES; i++) {
 		m->root[i] = make_container(m->f, names[i], KVMAS_SIZE_MAX);
 		m->space[i] = make_space(m->f, names[i], m->root[i]);
@@ -92,19 +140,32 @@ struct machine *machine_new_unbound(const struct fake_kvm_config *config)
 	return m;
 }
 
-struct machine *machine_new(const struct fake_kvm_config *config)
+struct machine *machine_new_unbound(const struct fake_kvm_config *config)
 {
-	struct machine *m = machine_new_unbound(config);
+	return new_unbound(config, NULL);
+}
+
+struct machine *machine_new_with(const struct fake_kvm_config *config,
+				 const struct kvmas_kvm_config *tie)
+{
+	struct machine *m = new_unbound(config, tie);
 
 	for (unsigned i = 0; i < NSPACES; i++)
 		must(kvmas_kvm_bind(m->kvm, m->space[i], i));
 	return m;
 }
 
+struct machine *machine_new(const struct fake_kvm_config *config)
+{
+	return machine_new_with(config, NULL);
+}
+
 void machine_free(struct machine *m)
 {
 	fake_kvm_fail_never(m->vm);
 	m->on_ioctl = NULL;
+	m->answer = NULL;
+	assert_false(m->paused);
 	assert_right(m);
 	machine_drop(m);
 }
@@ -113,10 +174,13 @@ void machine_drop(struct machine *m)
 {
 	while (m->nclients)
 		kvmas_client_unref(m->clients[--m->nclients]);
+	kvmas_kvm_unref(m->kvm2);
 	kvmas_kvm_unref(m->kvm);
 	fixture_free(m->f);
+	fake_kvm_free(m->vm2);
 	fake_kvm_free(m->vm);
 	free(m->traced);
+	free(m->ops);
 	free(m);
 }
 
@@ -208,6 +272,29 @@ char *slots_text(struct kvmas_kvm *kvm)
 
 	text_add(&text, "%s", "");
 	must(kvmas_kvm_for_each_slot(kvm, add_slot_line, &text));
+	return text;
+}
+
+static int add_op_line(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot)
+{
+	op_text(data, kind, slot);
+	text_add(data, " = 0\n");
+	return 0;
+}
+
+char *dry_run_text(struct kvmas_kvm *kvm, struct kvmas_kvm_plan *ret)
+{
+	char *text = NULL;
+	int err;
+
+	text_add(&text, "%s", "");
+	ret->struct_size = sizeof(*ret);
+	err = kvmas_kvm_dry_run(kvm, add_op_line, &text, ret);
+	if (err) {
+		free(text);
+		text = NULL;
+		text_add(&text, "%d\n", err);
+	}
 	return text;
 }
 
@@ -322,7 +409,7 @@ static bool is_wanted_logged(const struct kvmas_kvm *kvm, const struct kvmas_spa
 {
 	const struct log_table *table = kvm->object.kvmas->logging;
 
-	for (size_t i = 0; table && i < table->count && !section->readonly; i++) {
+	for (size_t i = 0; table && i < table->count && !section->readonly && !section->romd; i++) {
 		const struct log_wish *wish = &table->wishes[i];
 
 		if ((wish->region == NULL || wish->region == section->region) &&
@@ -336,13 +423,14 @@ static bool is_wanted_logged(const struct kvmas_kvm *kvm, const struct kvmas_spa
 static bool section_is_mapped(struct machine *m, unsigned as_id,
 			      const struct kvmas_section *section, uint64_t *npages)
 {
-	uint32_t flags = section->readonly ? RO : 0;
+	bool readonly = section->readonly || section->romd;
+	uint32_t flags = readonly ? RO : 0;
 	uint64_t first = section->gpa + (-section->gpa & (page_size() - 1));
 
 	/* It begins in the last page of all, which has no slot. */
 	if (first < section->gpa)
 		return true;
-	if (!section->ram || (section->readonly && m->vm->config.no_readonly_mem))
+	if (!section->ram || (readonly && m->vm->config.no_readonly_mem))
 		return true;
 	if (is_wanted_logged(m->kvm, m->kvm->spaces[as_id].space, section))
 		flags |= LOG;
@@ -391,11 +479,34 @@ const char *mappings_wrong(struct machine *m)
 	return wrong;
 }
 
-const char *machine_wrong(struct machine *m)
+static void swap_ties(struct machine *m)
+{
+	struct kvmas_kvm *kvm = m->kvm;
+	struct fake_kvm *vm = m->vm;
+
+	m->kvm = m->kvm2;
+	m->vm = m->vm2;
+	m->kvm2 = kvm;
+	m->vm2 = vm;
+}
+
+static const char *tie_wrong(struct machine *m)
 {
 	const char *wrong = m->kvm ? tables_wrong(m) : NULL;
 
 	return wrong || !m->kvm ? wrong : mappings_wrong(m);
+}
+
+const char *machine_wrong(struct machine *m)
+{
+	const char *wrong = tie_wrong(m);
+
+	if (wrong || !m->kvm2)
+		return wrong;
+	swap_ties(m);
+	wrong = tie_wrong(m);
+	swap_ties(m);
+	return wrong;
 }
 
 void assert_right(struct machine *m)

@@ -23,6 +23,13 @@
 
 enum { NORMAL, SMM, NSPACES };
 
+/* What the trace hook was told; the block may be gone. */
+struct traced_op {
+	enum kvmas_slot_op_kind kind;
+	struct kvmas_slot slot;
+	int result;
+};
+
 struct machine {
 	struct fixture *f;
 	struct fake_kvm *vm;
@@ -31,11 +38,22 @@ struct machine {
 	struct kvmas_space *space[NSPACES]; /* of these roots, bound to as_id 0 and 1 */
 	struct kvmas_client *clients[4];    /* made by make_client, dropped by the teardown */
 	unsigned nclients;
-	char *traced; /* lines of the trace hook, since forget_trace */
+	char *traced; /* lines of the trace hook, since forget_trace; and the same as data */
+	struct traced_op *ops;
+	size_t nops;
 	/* Called before each ioctl but KVM_CHECK_EXTENSION, which nioctls counts. */
 	void (*on_ioctl)(struct machine *m, unsigned long request, void *arg);
+	/* Asked then: whether it answers in KVM's place, and what. */
+	bool (*answer)(struct machine *m, unsigned long request, int *result);
 	unsigned nioctls;
-	struct kvmas_region *region[8]; /* for scenarios, like all that follows */
+	/* The pause hook: what it returns, and how often it has held vCPUs out; whether it does. */
+	int pause_result;
+	unsigned npauses;
+	bool paused;
+	/* A second tie, and its double: see machine_add_tie. */
+	struct kvmas_kvm *kvm2;
+	struct fake_kvm *vm2;
+	struct kvmas_region *region[12]; /* for scenarios, like all that follows */
 	void *data;
 };
 
@@ -45,12 +63,18 @@ int machine_teardown(void **state);
 /* With another double; or with nothing bound. */
 struct machine *machine_new(const struct fake_kvm_config *config);
 struct machine *machine_new_unbound(const struct fake_kvm_config *config);
+/* With flags and gpa_bits of the tie's. */
+struct machine *machine_new_with(const struct fake_kvm_config *config,
+				 const struct kvmas_kvm_config *tie);
 /* Demands that nothing is wrong before, and that nothing leaks after. */
 void machine_free(struct machine *m);
 /* The same, whatever is wrong. */
 void machine_drop(struct machine *m);
 
-/* The hook between library and double; data is the machine. */
+/* Make the second tie; machine_free ends it. Its fd is another, all else is shared. */
+void machine_add_tie(struct machine *m, const struct fake_kvm_config *config);
+
+/* The hook between library and doubles; data is the machine. */
 int machine_ioctl(void *data, int fd, unsigned long request, void *arg);
 
 uint64_t pages(uint64_t n);
@@ -76,6 +100,9 @@ void slot_text(char **text, const struct kvmas_slot *slot);
 void op_text(char **text, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot);
 /* All slots by the library's table; for free(). */
 char *slots_text(struct kvmas_kvm *kvm);
+/* What a dry run says of the open transaction: lines like those of the trace, if all goes well; for
+ * free(). Its result, if not 0, is the only line. */
+char *dry_run_text(struct kvmas_kvm *kvm, struct kvmas_kvm_plan *ret);
 void assert_slots(struct machine *m, const char *expected);
 void assert_trace(struct machine *m, const char *expected);
 void forget_trace(struct machine *m);
@@ -86,7 +113,7 @@ struct kvmas_kvm_stats stats_of(struct machine *m);
 unsigned calls_in(const struct fake_kvm *vm, unsigned as_id, enum fake_kvm_op op);
 
 /* What is wrong with a machine at rest; NULL if nothing is. */
-const char *machine_wrong(struct machine *m);  /* both of what follows */
+const char *machine_wrong(struct machine *m);  /* both of what follows, of both ties */
 const char *tables_wrong(struct machine *m);   /* the double, the tables, the two together */
 const char *mappings_wrong(struct machine *m); /* slots against views, page by page */
 void assert_right(struct machine *m);

@@ -131,6 +131,7 @@ step_lab() {
     check_each lab/planted tests/fake-kvm-planted.sh build
     check lab/discard-under-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 \
         build/tests/test-real-discard
+    check lab/gate-under-kvm tests/lab/run --env KVMAS_REQUIRE_KVM=1 build/tests/test-real-gate
     check lab/discard-of-huge-pages tests/lab/run --file "$root/build/tests/test-discard" \
         /bin/busybox sh -c "echo 2 >/proc/sys/vm/nr_hugepages &&
             '$root/build/tests/test-discard'"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The tie between spaces and a VM: bindings, life, several VMs, calls from where they are refused,
- * counters. Reservations are in test-slots.c and test-mapping.c, failures in test-apply.c.
+ * counters. How it is made is in test-kvm-new.c, reservations in test-slots.c and test-reserve.c,
+ * failures in test-apply.c and test-undo.c.
  */
 #include "kvm-fixture.h"
 
@@ -16,86 +17,6 @@ static void commit_nothing(struct machine *m)
 {
 	must(kvmas_begin(m->f->kvmas));
 	must(kvmas_commit(m->f->kvmas));
-}
-
-/* ---- new ---- */
-
-static int new_tie(struct machine *m, struct kvmas_kvm_config config, struct kvmas_kvm **ret)
-{
-	config.vm_fd = m->vm->fd;
-	config.ioctl = fake_kvm_ioctl;
-	config.ioctl_data = m->vm;
-	return kvmas_kvm_new(m->f->kvmas, &config, ret);
-}
-
-static const struct kvmas_kvm_config plain = {.struct_size = sizeof(plain)};
-
-static void new_with_bad_config_returns_einval(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_kvm *kvm = NULL;
-
-	assert_int_equal(new_tie(m, (struct kvmas_kvm_config){0}, &kvm), -EINVAL);
-	assert_int_equal(kvmas_kvm_new(m->f->kvmas, NULL, &kvm), -EINVAL);
-	assert_null(kvm);
-}
-
-static void new_on_a_dead_vm_returns_what_kvm_said(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_kvm *kvm = NULL;
-
-	m->vm->dead = true;
-	assert_int_equal(new_tie(m, plain, &kvm), -EIO);
-	m->vm->dead = false;
-	assert_null(kvm);
-}
-
-static void new_without_a_hook_uses_ioctl(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_kvm *kvm = NULL;
-
-	assert_int_equal(kvmas_kvm_new(m->f->kvmas, KVMAS_CONFIG(kvm, .vm_fd = -1), &kvm), -EBADF);
-	assert_null(kvm);
-}
-
-static void new_without_memory_returns_enomem(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_kvm *kvm = NULL;
-	unsigned failed = 0;
-	size_t bytes = m->f->heap.bytes;
-
-	for (;;) {
-		int err;
-
-		m->f->heap.fail_in = failed + 1;
-		err = new_tie(m, plain, &kvm);
-		m->f->heap.fail_in = 0;
-		if (err == 0)
-			break;
-		failed++;
-		assert_int_equal(err, -ENOMEM);
-		assert_null(kvm);
-		assert_int_equal(m->f->heap.bytes, bytes);
-	}
-	assert_int_equal(failed, 5); /* the tie, and two sets of ids for each space */
-	kvmas_kvm_unref(kvm);
-}
-
-static void spaces_are_counted_as_kvm_does_but_none_is_one(void **state)
-{
-	static const unsigned counts[] = {1, 2, 4};
-
-	(void)state;
-	for (size_t i = 0; i < LENGTH(counts); i++) {
-		struct machine *m =
-			machine_new_unbound(&(struct fake_kvm_config){.spaces = counts[i]});
-
-		assert_int_equal(kvmas_kvm_get_as_count(m->kvm), counts[i]);
-		machine_free(m);
-	}
 }
 
 /* ---- bind ---- */
@@ -449,6 +370,12 @@ static void call_inside(struct fixture *f)
 	assert_int_equal(kvmas_kvm_reserve_range(calling->kvm, 0, pages(1)), -EBUSY);
 	assert_int_equal(kvmas_kvm_slots_free(calling->kvm, 0), -EBUSY);
 	assert_int_equal(kvmas_kvm_for_each_slot(calling->kvm, stop_at_second, &count), -EBUSY);
+	assert_int_equal(kvmas_kvm_set_merge(calling->kvm, 0, KVMAS_MERGE_NONE), -EBUSY);
+	assert_int_equal(kvmas_kvm_set_budget(calling->kvm, 0, 1), -EBUSY);
+	assert_int_equal(kvmas_kvm_add_boundary(calling->kvm, 0, pages(1)), -EBUSY);
+	assert_int_equal(kvmas_kvm_del_boundary(calling->kvm, 0, pages(1)), -EBUSY);
+	assert_int_equal(kvmas_kvm_merge(calling->kvm, 0), -EBUSY);
+	assert_int_equal(kvmas_kvm_dry_run(calling->kvm, NULL, NULL, NULL), -EBUSY);
 	assert_int_equal(kvmas_kvm_get_as_count(calling->kvm), 2);
 	note(calling->f, "inside");
 }
@@ -466,6 +393,58 @@ static void call_inside_a_listener_callback_is_ebusy(void **state)
 	assert_non_null(strstr(m->f->notes, "inside"));
 }
 
+/* ---- ZAP_SLOT ---- */
+
+static int new_with_zap_slot(struct machine *m, struct fake_kvm *vm)
+{
+	struct kvmas_kvm *kvm;
+	int err = kvmas_kvm_new(m->f->kvmas,
+				KVMAS_CONFIG(kvm, .vm_fd = vm->fd, .ioctl = fake_kvm_ioctl,
+					     .ioctl_data = vm, .flags = KVMAS_KVM_ZAP_SLOT),
+				&kvm);
+
+	if (!err)
+		kvmas_kvm_unref(kvm);
+	return err;
+}
+
+static void zap_slot_switches_the_quirk_off_where_there_is_one(void **state)
+{
+	struct fake_kvm *old = fake_kvm_new(NULL);
+	struct fake_kvm *new = fake_kvm_new(&(struct fake_kvm_config){.version = FAKE_KVM_6_12});
+
+	assert_int_equal(new_with_zap_slot(*state, old), -EOPNOTSUPP);
+	must(new_with_zap_slot(*state, new));
+	assert_int_equal(new->disabled_quirks, KVM_X86_QUIRK_SLOT_ZAP_ALL);
+	fake_kvm_free(old);
+	fake_kvm_free(new);
+}
+
+static struct fake_kvm *quirky;
+
+static void new_inside(struct fixture *f)
+{
+	(void)f;
+	assert_int_equal(new_with_zap_slot(calling, quirky), -EBUSY);
+	note(calling->f, "inside");
+}
+
+static void zap_slot_that_is_refused_leaves_the_quirk_on(void **state)
+{
+	struct machine *m = *state;
+
+	quirky = fake_kvm_new(&(struct fake_kvm_config){.version = FAKE_KVM_6_12});
+	make_listener(m->f, m->space[NORMAL], "x", 0);
+	calling = m;
+	m->f->inside = new_inside;
+	forget_notes(m->f);
+	put_ram(m, NORMAL, "ram", 0, 1);
+	m->f->inside = NULL;
+	assert_non_null(strstr(m->f->notes, "inside"));
+	assert_int_equal(quirky->disabled_quirks, 0);
+	fake_kvm_free(quirky);
+}
+
 static void call_in_a_forked_child_is_eio(void **state)
 {
 	struct machine *m = *state;
@@ -481,7 +460,16 @@ static void call_in_a_forked_child_is_eio(void **state)
 			     kvmas_kvm_reserve_range(m->kvm, 0, page_size()) == -EIO &&
 			     kvmas_kvm_slots_free(m->kvm, 0) == -EIO &&
 			     kvmas_kvm_for_each_slot(m->kvm, stop_at_second, NULL) == -EIO &&
-			     new_tie(m, plain, &kvm) == -EIO;
+			     kvmas_kvm_set_merge(m->kvm, 0, KVMAS_MERGE_NONE) == -EIO &&
+			     kvmas_kvm_set_budget(m->kvm, 0, 1) == -EIO &&
+			     kvmas_kvm_add_boundary(m->kvm, 0, page_size()) == -EIO &&
+			     kvmas_kvm_del_boundary(m->kvm, 0, page_size()) == -EIO &&
+			     kvmas_kvm_merge(m->kvm, 0) == -EIO &&
+			     kvmas_kvm_dry_run(m->kvm, NULL, NULL, NULL) == -EIO &&
+			     kvmas_kvm_new(m->f->kvmas,
+					   KVMAS_CONFIG(kvm, .vm_fd = m->vm->fd,
+							.ioctl = machine_ioctl, .ioctl_data = m),
+					   &kvm) == -EIO;
 
 		_exit(right ? 0 : 1);
 	}
@@ -520,6 +508,7 @@ static void counters_are_exact(void **state)
 					   .slot_deletes = 2,
 					   .slot_flags = 3,
 					   .bytes_torn_live = pages(14),
+					   .vcpu_stops = 2,
 					   .log_reads = 4};
 	struct kvmas_kvm_stats stats;
 	struct kvmas_region *vga;
@@ -536,17 +525,14 @@ static void counters_are_exact(void **state)
 	must(kvmas_region_set_readonly(vga, true)); /* nothing */
 	must(kvmas_region_set_enabled(vga, false)); /* create, logged */
 	stats = stats_of(m);
+	assert_true(stats.vcpu_stop_ns > 0);
+	expected.vcpu_stop_ns = stats.vcpu_stop_ns;
 	assert_memory_equal(&stats, &expected, sizeof(stats));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		KVM_TEST(new_with_bad_config_returns_einval),
-		KVM_TEST(new_on_a_dead_vm_returns_what_kvm_said),
-		KVM_TEST(new_without_a_hook_uses_ioctl),
-		KVM_TEST(new_without_memory_returns_enomem),
-		KVM_TEST(spaces_are_counted_as_kvm_does_but_none_is_one),
 		KVM_TEST(bind_to_an_as_id_that_the_vm_has_not_returns_eopnotsupp),
 		KVM_TEST(bind_to_an_as_id_that_is_bound_returns_eexist),
 		KVM_TEST(bind_of_a_space_of_another_kvmas_returns_exdev),
@@ -567,6 +553,8 @@ int main(void)
 		KVM_TEST(refusal_of_the_second_vm_takes_back_the_first),
 		KVM_TEST(first_vm_that_refuses_to_go_back_is_repaired_by_the_next_commit),
 		KVM_TEST(call_inside_a_listener_callback_is_ebusy),
+		KVM_TEST(zap_slot_switches_the_quirk_off_where_there_is_one),
+		KVM_TEST(zap_slot_that_is_refused_leaves_the_quirk_on),
 		KVM_TEST(call_in_a_forked_child_is_eio),
 		KVM_TEST(trace_tells_each_operation_with_its_result),
 		KVM_TEST(counters_are_exact),

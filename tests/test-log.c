@@ -4,6 +4,7 @@
  * (space, page); what a client takes is told in pages of the block: "3 64-66 ".
  */
 #include "kvm-fixture.h"
+#include "kvm/vm.h"
 
 #include <stdio.h>
 
@@ -409,6 +410,56 @@ static void slot_that_undoing_deletes_is_read_before(void **state)
 	assert_taken(client, block_of(ram), "5 ");
 }
 
+/* The guest writes to what was made, unless it is held, a moment before that is deleted again. */
+static void write_before_deletion(struct machine *m, unsigned long request, void *arg)
+{
+	const struct kvm_userspace_memory_region *region = arg;
+
+	if (request == KVM_SET_USER_MEMORY_REGION && region->memory_size == 0 && !m->kvm->stopped)
+		write_pages(m, NORMAL, 5, 1);
+}
+
+/* No vCPU is held by a plan that only makes slots. The second is refused. */
+static struct kvmas_region *make_two_and_fail(struct machine *m)
+{
+	struct kvmas_region *first = make_ram(m->f, "first", pages(4));
+
+	must(kvmas_begin(m->f->kvmas));
+	add(m->root[NORMAL], first, pages(4), 0);
+	add(m->root[NORMAL], make_ram(m->f, "second", pages(4)), pages(12), 0);
+	m->on_ioctl = write_before_deletion;
+	fake_kvm_fail_at(m->vm, 2, ENOMEM);
+	assert_int_equal(kvmas_commit(m->f->kvmas), -ENOMEM);
+	m->on_ioctl = NULL;
+	return first;
+}
+
+static void vcpus_are_held_when_undoing_deletes_a_logged_slot(void **state)
+{
+	struct machine *m = *state;
+	struct kvmas_client *client = make_client(m, "c");
+
+	must(kvmas_client_log_start(client, NULL, NULL));
+	assert_taken(client, block_of(make_two_and_fail(m)), "");
+	assert_false(m->kvm->stopped);
+}
+
+static int refuse_to_pause(void *data)
+{
+	(void)data;
+	return -EAGAIN;
+}
+
+static void slot_that_undoing_deletes_without_a_stop_counts_as_all_dirty(void **state)
+{
+	struct machine *m = *state;
+	struct kvmas_client *client = make_client(m, "c");
+
+	m->kvm->config.pause = refuse_to_pause;
+	must(kvmas_client_log_start(client, NULL, NULL));
+	assert_taken(client, block_of(make_two_and_fail(m)), "0-3 ");
+}
+
 /* ---- logs that cannot be read ---- */
 
 static void log_that_cannot_be_read_counts_as_all_dirty(void **state)
@@ -513,6 +564,8 @@ int main(void)
 		KVM_TEST(slot_that_stays_is_not_read),
 		KVM_TEST(commit_that_fails_loses_no_page),
 		KVM_TEST(slot_that_undoing_deletes_is_read_before),
+		KVM_TEST(vcpus_are_held_when_undoing_deletes_a_logged_slot),
+		KVM_TEST(slot_that_undoing_deletes_without_a_stop_counts_as_all_dirty),
 		cmocka_unit_test(log_that_cannot_be_read_counts_as_all_dirty),
 		KVM_TEST(copy_out_that_faults_loses_no_page),
 		KVM_TEST(first_error_is_returned_after_all_were_read),

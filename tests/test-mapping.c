@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From views to mappings: spaces of real regions, the log table and the reserved ranges made by
- * hand; and what becomes of them in KVM. Lines are those of slots without ids, in pages: "4-7 ram+4
- * ro log".
+ * From views to mappings: spaces of real regions; the log table, the reserved ranges and the policy
+ * made by hand. Lines are those of slots without ids, in pages: "4-7 ram+4 ro log".
  */
 #include "kvm-fixture.h"
 
@@ -17,6 +16,9 @@ struct maps {
 	struct reserved reserved[4];
 	unsigned nreserved;
 	struct log_table *table; /* room for two wishes */
+	struct policy policy;    /* KVMAS_MERGE_EAGER */
+	struct boundary boundaries[4];
+	uint64_t last_gpa;
 	bool no_readonly_mem;
 };
 
@@ -31,6 +33,8 @@ static int maps_setup(void **state)
 	m->block = make_block(m->f, "ram", 64);
 	m->table = calloc(1, sizeof(*m->table) + 2 * sizeof(m->table->wishes[0]));
 	assert_non_null(m->table);
+	m->policy = (struct policy){.merge = KVMAS_MERGE_EAGER, .boundaries = m->boundaries};
+	m->last_gpa = UINT64_MAX;
 	*state = m;
 	return 0;
 }
@@ -87,19 +91,26 @@ static void reserve(struct maps *m, uint64_t gfn, uint64_t npages)
 	m->nreserved++;
 }
 
-static int make(struct maps *m, struct mappings *mappings)
+static int make_in(struct maps *m, struct mappings *mappings, struct range window)
 {
 	struct mapping_source source = {
 		.space = m->space,
 		.view = m->space->root->view,
 		.logging = m->table,
 		.reserved = m->nreserved ? &m->reserved[m->nreserved - 1] : NULL,
+		.policy = &m->policy,
+		.last_gpa = m->last_gpa,
 		.as_id = 1,
 		.page_size = page_size(),
 		.readonly_mem = !m->no_readonly_mem,
 	};
 
-	return kas_mappings_make(mappings, &source);
+	return kas_mappings_add(mappings, &source, window);
+}
+
+static int make(struct maps *m, struct mappings *mappings)
+{
+	return make_in(m, mappings, (struct range){0, UINT64_MAX});
 }
 
 static void assert_mappings(struct maps *m, const char *expected)
@@ -470,77 +481,139 @@ static void all_of_the_64_bit_space_can_be_reserved(void **state)
 	assert_mappings(m, "");
 }
 
-/* ---- in KVM: through a machine ---- */
+/* ---- policies ---- */
 
-static void reserve_range_refuses(void **state)
+static void declare(struct maps *m, uint64_t gfn)
 {
-	struct machine *m = *state;
-	const struct {
-		uint64_t gpa;
-		uint64_t size;
+	m->boundaries[m->policy.nboundaries++] = (struct boundary){pages(gfn), 1};
+}
+
+static void boundaries_cut(void **state)
+{
+	/* RAM is at 8-15, in two regions. */
+	static const struct {
+		unsigned boundaries[3];
+		const char *expected;
 	} table[] = {
-		{0, 0},
-		{1, pages(1)},
-		{1, pages(1) - 1},
-		{0, 1},
-		{pages(1), pages(1) + 1},
-		{-pages(1), pages(2)},
-		{pages(1), KVMAS_SIZE_MAX},
-		{pages(1), UINT64_MAX - page_size() + 2},
+		{{10}, "8-9 ram+0\n10-15 ram+2\n"},
+		{{12}, "8-11 ram+0\n12-15 ram+4\n"},
+		{{9, 15}, "8-8 ram+0\n9-14 ram+1\n15-15 ram+7\n"},
+		{{9, 10, 11}, "8-8 ram+0\n9-9 ram+1\n10-10 ram+2\n11-15 ram+3\n"},
+		{{8, 16}, "8-15 ram+0\n"},
+		{{4, 7, 40}, "8-15 ram+0\n"},
 	};
 
-	for (size_t i = 0; i < LENGTH(table); i++)
-		assert_int_equal(kvmas_kvm_reserve_range(m->kvm, table[i].gpa, table[i].size),
-				 -EINVAL);
-}
+	for (size_t i = 0; i < LENGTH(table); i++) {
+		struct maps *m;
 
-static void reserved_range_is_free_of_slots_in_every_space(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_region *ram = put_ram(m, NORMAL, "ram", 0, 16);
-
-	put_alias(m, SMM, ram, 0, 0, 16);
-	must(kvmas_kvm_reserve_range(m->kvm, pages(4), pages(2)));
-	assert_slots(m, "0:0 0-3 ram+0\n"
-			"0:1 6-15 ram+6\n"
-			"1:0 0-3 ram+0\n"
-			"1:1 6-15 ram+6\n");
-	must(kvmas_kvm_reserve_range(m->kvm, -pages(1), pages(1)));
-	must(kvmas_kvm_reserve_range(m->kvm, 0, KVMAS_SIZE_MAX));
-	assert_slots(m, "");
-}
-
-static void collision_with_a_slot_of_the_kernels_is_eexist_until_reserved(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_region *ram = make_ram(m->f, "ram", pages(16));
-	struct fake_kvm *before;
-
-	must(fake_kvm_add_private(m->vm, 2, pages(8), pages(1)));
-	before = fake_kvm_snapshot(m->vm);
-	for (unsigned i = 0; i < 2; i++) {
-		assert_int_equal(kvmas_region_add(m->root[NORMAL], ram, 0, 0), -EEXIST);
-		assert_true(fake_kvm_equal(m->vm, before));
-		assert_right(m);
-		assert_view(m->f, m->space[NORMAL], "");
+		maps_teardown(state);
+		maps_setup(state);
+		m = *state;
+		put(m, 8, 0, 4);
+		put(m, 12, 4, 4);
+		for (unsigned k = 0; k < 3 && table[i].boundaries[k]; k++)
+			declare(m, table[i].boundaries[k]);
+		assert_mappings(m, table[i].expected);
 	}
-	must(kvmas_kvm_reserve_range(m->kvm, pages(8), pages(1)));
-	must(kvmas_region_add(m->root[NORMAL], ram, 0, 0));
-	assert_slots(m, "0:0 0-7 ram+0\n"
-			"0:1 9-15 ram+9\n");
-	fake_kvm_free(before);
 }
 
-static void ram_past_the_last_gfn_is_refused_with_kvms_errno(void **state)
+static void without_merging_each_range_stands_alone(void **state)
 {
-	struct machine *m = *state;
-	struct kvmas_region *ram = make_ram(m->f, "ram", pages(4));
-	uint64_t top = pages(m->vm->config.max_gfn + 1);
+	struct maps *m = *state;
 
-	assert_int_equal(kvmas_region_add(m->root[NORMAL], ram, top - pages(2), 0), -EINVAL);
-	assert_right(m);
-	must(kvmas_region_add(m->root[NORMAL], ram, top - pages(4), 0));
-	assert_right(m);
+	m->policy.merge = KVMAS_MERGE_NONE;
+	put(m, 0, 0, 4);
+	put(m, 4, 4, 4);
+	put(m, 8, 8, 4);
+	declare(m, 10);
+	reserve(m, 1, 1);
+	assert_mappings(m, "0-0 ram+0\n"
+			   "2-3 ram+2\n"
+			   "4-7 ram+4\n"
+			   "8-9 ram+8\n"
+			   "10-11 ram+10\n");
+}
+
+static void unmergeable_range_stands_alone(void **state)
+{
+	struct maps *m = *state;
+	struct kvmas_region *middle;
+
+	put(m, 0, 0, 4);
+	middle = put(m, 4, 4, 4);
+	put(m, 8, 8, 4);
+	put(m, 12, 12, 4);
+	must(kvmas_region_set_unmergeable(middle, true));
+	assert_mappings(m, "0-3 ram+0\n"
+			   "4-7 ram+4\n"
+			   "8-15 ram+8\n");
+}
+
+static void memory_past_the_last_gpa_is_erange(void **state)
+{
+	struct maps *m = *state;
+	struct mappings mappings = {0};
+
+	m->last_gpa = pages(16) - 1;
+	put(m, 8, 0, 8);
+	put_other(m, make_mmio(m->f, "mmio", pages(4)), 20);
+	assert_mappings(m, "8-15 ram+0\n");
+	put(m, 16, 8, 1);
+	assert_int_equal(make(m, &mappings), -ERANGE);
+	kas_mappings_fini(m->f->kvmas, &mappings);
+	reserve(m, 16, 1);
+	assert_mappings(m, "8-15 ram+0\n");
+}
+
+/* ---- windows ---- */
+
+/* Mappings as pages: what each shows, and whether it begins there. */
+static void mark_pages(const struct mappings *mappings, struct range window, uint64_t *ret)
+{
+	for (size_t i = 0; i < mappings->count; i++) {
+		const struct kvmas_slot *slot = &mappings->at[i];
+
+		for (uint64_t at = 0; at < slot->size; at += page_size()) {
+			uint64_t gpa = slot->gpa + at;
+
+			if (gpa >= window.first && gpa <= window.last)
+				ret[gpa / page_size()] = slot->ram_offset + at + slot->flags + 1 +
+							 (gpa == slot->gpa) * pages(1000);
+		}
+	}
+}
+
+/* I3 of src/kvm/mapping.c: but at the window's first page, where each begins. */
+static void window_gives_what_the_whole_view_gives_there(void **state)
+{
+	const struct range whole = {0, UINT64_MAX};
+	struct maps *m = *state;
+	struct mappings all = {0};
+
+	put(m, 2, 0, 4);
+	put(m, 6, 4, 4);
+	must(kvmas_region_set_readonly(put(m, 10, 8, 4), true));
+	must(kvmas_region_set_unmergeable(put(m, 14, 12, 4), true));
+	put(m, 18, 16, 6);
+	declare(m, 20);
+	reserve(m, 7, 1);
+	must(make(m, &all));
+	for (uint64_t first = 0; first < 26; first++) {
+		for (uint64_t last = first; last < 26; last++) {
+			struct range window = {pages(first), pages(last + 1) - 1};
+			uint64_t expected[26] = {0}, seen[26] = {0};
+			struct mappings some = {0};
+
+			must(make_in(m, &some, window));
+			mark_pages(&all, window, expected);
+			mark_pages(&some, whole, seen);
+			if (expected[first] && expected[first] < pages(1000))
+				expected[first] += pages(1000);
+			assert_memory_equal(seen, expected, sizeof(seen));
+			kas_mappings_fini(m->f->kvmas, &some);
+		}
+	}
+	kas_mappings_fini(m->f->kvmas, &all);
 }
 
 /* ---- memory ---- */
@@ -564,33 +637,6 @@ static void every_allocation_that_fails_gives_enomem(void **state)
 		kas_mappings_fini(m->f->kvmas, &mappings);
 	} while (err && ++failed);
 	assert_int_equal(failed, 3); /* 16, 32, 64 */
-}
-
-/* ---- size ---- */
-
-/* KVM takes 2^31 - 1 pages at the most. There is no memory at that address: nobody touches it. */
-static void mapping_larger_than_a_slot_is_cut(void **state)
-{
-	struct machine *m = *state;
-	uint64_t npages = UINT64_C(5) << 29;
-	struct kvmas_ram *block;
-	struct kvmas_region *region;
-
-	must(kvmas_ram_new(m->f->kvmas,
-			   KVMAS_CONFIG(ram, .name = "large", .source = KVMAS_RAM_CALLER,
-					.hva = (void *)(uintptr_t)(UINT64_C(1) << 32),
-					.size = pages(npages)),
-			   &block));
-	must(kvmas_region_new(m->f->kvmas,
-			      KVMAS_CONFIG(region, .kind = KVMAS_REGION_RAM, .name = "large",
-					   .size = pages(npages), .ram = block),
-			      &region));
-	must(kvmas_region_add(m->root[NORMAL], region, 0, 0));
-	assert_slots(m, "0:0 0-1073741823 large+0\n0:1 1073741824-2147483647 large+1073741824\n"
-			"0:2 2147483648-2684354559 large+2147483648\n");
-	must(kvmas_region_del(region));
-	kvmas_region_unref(region);
-	kvmas_ram_unref(block);
 }
 
 int main(void)
@@ -618,12 +664,12 @@ int main(void)
 		MAPS_TEST(reserved_ranges_cut),
 		MAPS_TEST(reserved_range_between_mappings_changes_nothing),
 		MAPS_TEST(all_of_the_64_bit_space_can_be_reserved),
+		MAPS_TEST(boundaries_cut),
+		MAPS_TEST(without_merging_each_range_stands_alone),
+		MAPS_TEST(unmergeable_range_stands_alone),
+		MAPS_TEST(memory_past_the_last_gpa_is_erange),
+		MAPS_TEST(window_gives_what_the_whole_view_gives_there),
 		MAPS_TEST(every_allocation_that_fails_gives_enomem),
-		KVM_TEST(reserve_range_refuses),
-		KVM_TEST(reserved_range_is_free_of_slots_in_every_space),
-		KVM_TEST(collision_with_a_slot_of_the_kernels_is_eexist_until_reserved),
-		KVM_TEST(ram_past_the_last_gfn_is_refused_with_kvms_errno),
-		KVM_TEST(mapping_larger_than_a_slot_is_cut),
 	};
 
 	return cmocka_run_group_tests_name("mapping", tests, NULL, NULL);

@@ -51,7 +51,8 @@ static void insert(struct table *t, unsigned id, uint64_t gfn, uint64_t npages)
 {
 	struct kvmas_slot slot = slot_at(t, id, gfn, npages);
 
-	kas_slots_insert(&t->slots, &slot);
+	must(kas_slots_reserve_room(t->f->kvmas, &t->slots, id + 1));
+	kas_slots_insert(&t->slots, &slot, 0);
 	must(kas_slots_validate(&t->slots));
 }
 
@@ -62,8 +63,8 @@ static void assert_order(const struct table *t, const char *expected)
 
 	text_add(&text, "%s", "");
 	for (size_t i = 0; i < t->slots.count; i++)
-		text_add(&text, "%u@%u ", t->slots.at[i].id,
-			 (unsigned)(t->slots.at[i].gpa / page_size()));
+		text_add(&text, "%u@%u ", kas_slots_at(&t->slots, i)->id,
+			 (unsigned)(kas_slots_at(&t->slots, i)->gpa / page_size()));
 	assert_string_equal(text, expected);
 	free(text);
 }
@@ -117,10 +118,10 @@ static void replaced_slot_moves_to_its_new_place(void **state)
 	insert(t, 0, 0, 2);
 	insert(t, 1, 8, 2);
 	moved.flags = LOG;
-	kas_slots_replace(&t->slots, &moved);
+	kas_slots_replace(&t->slots, &moved, 0);
 	must(kas_slots_validate(&t->slots));
 	assert_order(t, "1@8 0@30 ");
-	assert_int_equal(t->slots.at[1].flags, LOG);
+	assert_int_equal(kas_slots_at(&t->slots, 1)->flags, LOG);
 }
 
 /* The table may hold the last reference while it replaces. */
@@ -134,16 +135,16 @@ static void table_holds_the_blocks_of_its_slots(void **state)
 	t->block = NULL;
 	kvmas_ram_unref(block);
 	logged.flags = LOG;
-	kas_slots_replace(&t->slots, &logged);
-	assert_string_equal(kvmas_ram_get_name(t->slots.at[0].ram), "ram");
+	kas_slots_replace(&t->slots, &logged, 0);
+	assert_string_equal(kvmas_ram_get_name(kas_slots_at(&t->slots, 0)->ram), "ram");
 }
 
 static void reserved_ids_are_not_free(void **state)
 {
 	struct table *t = *state;
 
-	kas_id_set(t->slots.reserved, 0, true);
-	kas_id_set(t->slots.reserved, 64, true);
+	kas_slots_reserve_id(&t->slots, 0);
+	kas_slots_reserve_id(&t->slots, 64);
 	insert(t, 1, 0, 1);
 	assert_int_equal(kas_slots_free_ids(&t->slots), LIMIT - 3);
 }
@@ -155,9 +156,91 @@ static void room_once_made_is_kept(void **state)
 	must(kas_slots_reserve_room(t->f->kvmas, &t->slots, 20));
 	t->f->heap.fail_in = 1;
 	must(kas_slots_reserve_room(t->f->kvmas, &t->slots, 20));
-	assert_int_equal(kas_slots_reserve_room(t->f->kvmas, &t->slots, 21), -ENOMEM);
+	assert_int_equal(kas_slots_reserve_room(t->f->kvmas, &t->slots, LIMIT), -ENOMEM);
 	for (unsigned i = 0; i < 20; i++)
 		insert(t, i, i, 1);
+}
+
+static void room_that_cannot_be_made_leaves_the_table_as_it_was(void **state)
+{
+	struct table *t = *state;
+	unsigned failed = 0;
+	int err;
+
+	insert(t, 3, 0, 1);
+	insert(t, 7, 8, 1);
+	do {
+		t->f->heap.fail_in = failed + 1;
+		err = kas_slots_reserve_room(t->f->kvmas, &t->slots, LIMIT);
+		t->f->heap.fail_in = 0;
+		must(kas_slots_validate(&t->slots));
+		assert_order(t, "3@0 7@8 ");
+	} while (err == -ENOMEM && ++failed);
+	must(err);
+	assert_true(failed >= 1);
+	insert(t, LIMIT - 1, 4, 1);
+	assert_order(t, "3@0 69@4 7@8 ");
+}
+
+/* Ends, holes, and the edges of pages. */
+static void seek_finds_the_first_slot_that_ends_behind(void **state)
+{
+	static const struct {
+		uint64_t gfn;
+		size_t index;
+	} table[] = {{0, 0}, {3, 0},  {4, 0},  {7, 0},  {8, 1},
+		     {9, 1}, {10, 2}, {19, 2}, {23, 2}, {24, 3}};
+	struct table *t = *state;
+
+	assert_int_equal(kas_slots_seek(&t->slots, 0), 0);
+	insert(t, 5, 4, 4);
+	insert(t, 2, 8, 2);
+	insert(t, 9, 20, 4);
+	for (size_t i = 0; i < LENGTH(table); i++)
+		assert_int_equal(kas_slots_seek(&t->slots, pages(table[i].gfn)), table[i].index);
+	assert_int_equal(kas_slots_seek(&t->slots, pages(8) - 1), 0);
+	assert_int_equal(kas_slots_seek(&t->slots, UINT64_MAX), 3);
+}
+
+/* Where two touch and memory goes on: LOG may differ, READONLY may not. */
+static void seams_are_counted_as_slots_come_and_go(void **state)
+{
+	struct table *t = *state;
+	struct kvmas_slot slots[4];
+
+	for (unsigned i = 0; i < LENGTH(slots); i++) {
+		slots[i] = slot_at(t, i, 2 * i, 2);
+		slots[i].ram_offset = pages(2 * i);
+	}
+	slots[1].flags = LOG;
+	slots[3].flags = RO;
+	must(kas_slots_reserve_room(t->f->kvmas, &t->slots, 4));
+	kas_slots_insert(&t->slots, &slots[0], 0);
+	kas_slots_insert(&t->slots, &slots[2], 0);
+	kas_slots_insert(&t->slots, &slots[3], 0);
+	assert_int_equal(t->slots.seams, 0);
+	kas_slots_insert(&t->slots, &slots[1], 0);
+	assert_int_equal(t->slots.seams, 2);
+	slots[0].gpa = pages(20);
+	kas_slots_replace(&t->slots, &slots[0], 0);
+	assert_int_equal(t->slots.seams, 1);
+	kas_slots_remove(&t->slots, 2);
+	assert_int_equal(t->slots.seams, 0);
+	must(kas_slots_validate(&t->slots));
+}
+
+static void slots_remember_when_they_were_born(void **state)
+{
+	struct table *t = *state;
+	struct kvmas_slot slot = slot_at(t, 3, 8, 2);
+
+	kas_slots_insert(&t->slots, &slot, 41);
+	insert(t, 1, 0, 2);
+	assert_int_equal(kas_slots_entry(&t->slots, 1)->born, 41);
+	slot.gpa = pages(20);
+	kas_slots_replace(&t->slots, &slot, 42);
+	assert_int_equal(kas_slots_entry(&t->slots, 1)->born, 42);
+	assert_int_equal(kas_slots_entry(&t->slots, 0)->born, 0);
 }
 
 static void init_without_memory_returns_enomem_and_leaks_nothing(void **state)
@@ -177,27 +260,37 @@ static void init_without_memory_returns_enomem_and_leaks_nothing(void **state)
 
 /* ---- validate finds what breaks an invariant ---- */
 
+static struct kvmas_slot *nth(struct slots *slots, size_t index)
+{
+	return &slots->by_id[slots->order[index]].slot;
+}
+
 static void break_by_overlap(struct slots *slots)
 {
-	slots->at[0].size = pages(9);
+	nth(slots, 0)->size = pages(9);
 }
 
 static void break_order(struct slots *slots)
 {
-	struct kvmas_slot first = slots->at[0];
+	uint16_t first = slots->order[0];
 
-	slots->at[0] = slots->at[1];
-	slots->at[1] = first;
+	slots->order[0] = slots->order[1];
+	slots->order[1] = first;
 }
 
 static void break_by_empty_slot(struct slots *slots)
 {
-	slots->at[1].size = 0;
+	nth(slots, 1)->size = 0;
 }
 
 static void break_by_id_past_limit(struct slots *slots)
 {
-	slots->at[0].id = LIMIT;
+	nth(slots, 0)->id = LIMIT;
+}
+
+static void break_by_slot_at_the_id_of_another(struct slots *slots)
+{
+	nth(slots, 0)->id = 1;
 }
 
 static void break_by_used_id_without_slot(struct slots *slots)
@@ -212,13 +305,23 @@ static void break_by_slot_whose_id_is_free(struct slots *slots)
 
 static void break_by_two_slots_of_one_id(struct slots *slots)
 {
-	slots->at[1].id = slots->at[0].id;
+	slots->order[1] = slots->order[0];
 	kas_id_set(slots->used, 1, false);
 }
 
 static void break_by_reserved_id(struct slots *slots)
 {
-	kas_id_set(slots->reserved, 1, true);
+	kas_slots_reserve_id(slots, 1);
+}
+
+static void break_by_miscounted_reservations(struct slots *slots)
+{
+	slots->nreserved++;
+}
+
+static void break_by_miscounted_seams(struct slots *slots)
+{
+	slots->seams++;
 }
 
 static void validate_finds_planted_corruption(void **state)
@@ -228,10 +331,13 @@ static void validate_finds_planted_corruption(void **state)
 		break_order,
 		break_by_empty_slot,
 		break_by_id_past_limit,
+		break_by_slot_at_the_id_of_another,
 		break_by_used_id_without_slot,
 		break_by_slot_whose_id_is_free,
 		break_by_two_slots_of_one_id,
 		break_by_reserved_id,
+		break_by_miscounted_reservations,
+		break_by_miscounted_seams,
 	};
 
 	for (size_t i = 0; i < LENGTH(plants); i++) {
@@ -393,21 +499,21 @@ static void plant_used_id(struct machine *m)
 /* In both, but not in the view. */
 static void plant_slot_in_both(struct machine *m)
 {
-	struct kvmas_slot slot = m->kvm->spaces[NORMAL].slots.at[0];
+	struct kvmas_slot slot = *kas_slots_at(&m->kvm->spaces[NORMAL].slots, 0);
 
 	slot.as_id = SMM;
 	must(kas_kvm_set_slot(m->kvm, &slot));
 	must(kas_slots_reserve_room(m->f->kvmas, &m->kvm->spaces[SMM].slots, 1));
-	kas_slots_insert(&m->kvm->spaces[SMM].slots, &slot);
+	kas_slots_insert(&m->kvm->spaces[SMM].slots, &slot, 0);
 }
 
 static void plant_log_in_both(struct machine *m)
 {
-	struct kvmas_slot slot = m->kvm->spaces[NORMAL].slots.at[0];
+	struct kvmas_slot slot = *kas_slots_at(&m->kvm->spaces[NORMAL].slots, 0);
 
 	slot.flags |= LOG;
 	must(kas_kvm_set_slot(m->kvm, &slot));
-	kas_slots_replace(&m->kvm->spaces[NORMAL].slots, &slot);
+	kas_slots_replace(&m->kvm->spaces[NORMAL].slots, &slot, 0);
 }
 
 static void plant_missing_in_both(struct machine *m)
@@ -446,6 +552,10 @@ int main(void)
 		TABLE_TEST(table_holds_the_blocks_of_its_slots),
 		TABLE_TEST(reserved_ids_are_not_free),
 		TABLE_TEST(room_once_made_is_kept),
+		TABLE_TEST(room_that_cannot_be_made_leaves_the_table_as_it_was),
+		TABLE_TEST(seek_finds_the_first_slot_that_ends_behind),
+		TABLE_TEST(seams_are_counted_as_slots_come_and_go),
+		TABLE_TEST(slots_remember_when_they_were_born),
 		TABLE_TEST(init_without_memory_returns_enomem_and_leaks_nothing),
 		TABLE_TEST(validate_finds_planted_corruption),
 		KVM_TEST(reserve_ids_refuses),

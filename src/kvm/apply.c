@@ -2,7 +2,7 @@
 /*
  * Executing a plan.
  *
- * All memory is allocated first. Then the logs of slots that go away, or stop logging, are read
+ * All memory is allocated before. First the logs of slots that go away, or stop logging, are read
  * into their blocks' bitmaps: what KVM has not told by then is lost with the slot's bitmap
  * (virt/kvm/kvm_main.c, kvm_destroy_dirty_bitmap). Then one ioctl for each operation, the table
  * following each, so that the table says what KVM has at every moment.
@@ -25,7 +25,7 @@ static struct slots *slots_of(struct kvmas_kvm *kvm, const struct kvmas_slot *sl
 
 static const struct kvmas_slot *slot_of(const struct slot_op *op)
 {
-	return op->kind == KVMAS_SLOT_DELETE ? &op->before : &op->after;
+	return op->kind == KVMAS_SLOT_DELETE ? &op->before.slot : &op->after.slot;
 }
 
 static struct slot_op inverse(const struct slot_op *op)
@@ -58,11 +58,11 @@ static void follow(struct kvmas_kvm *kvm, const struct slot_op *op)
 	struct slots *slots = slots_of(kvm, slot_of(op));
 
 	if (op->kind == KVMAS_SLOT_CREATE)
-		kas_slots_insert(slots, &op->after);
+		kas_slots_insert(slots, &op->after.slot, op->after.born);
 	else if (op->kind == KVMAS_SLOT_DELETE)
-		kas_slots_remove(slots, op->before.id);
+		kas_slots_remove(slots, op->before.slot.id);
 	else
-		kas_slots_replace(slots, &op->after);
+		kas_slots_replace(slots, &op->after.slot, op->after.born);
 }
 
 static int execute(struct kvmas_kvm *kvm, const struct slot_op *op)
@@ -88,24 +88,22 @@ static bool is_logged(const struct kvmas_slot *slot)
 	return slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
 }
 
-/* All that can fail for want of memory. Undoing needs room for what was deleted, which it left. */
-static int reserve(struct kvmas_kvm *kvm, const struct plan *plan)
+int kas_apply_reserve(struct kvmas_kvm *kvm, const struct plan *plan)
 {
-	size_t creates[MAX_SPACES] = {0};
+	unsigned room[KVMAS_KVM_MAX_SPACES] = {0};
 	int err = 0;
 
 	for (size_t i = 0; !err && i < plan->count; i++) {
 		const struct slot_op *op = &plan->ops[i];
+		const struct kvmas_slot *slot = slot_of(op);
 
-		creates[slot_of(op)->as_id] += op->kind == KVMAS_SLOT_CREATE;
-		if (op->kind != KVMAS_SLOT_DELETE && is_logged(&op->after))
-			err = kas_kvm_log_reserve(kvm, &op->after);
+		if (slot->id >= room[slot->as_id])
+			room[slot->as_id] = slot->id + 1;
+		if (op->kind != KVMAS_SLOT_DELETE && is_logged(slot))
+			err = kas_kvm_log_reserve(kvm, slot);
 	}
-	for (unsigned i = 0; !err && i < kvm->nspaces; i++) {
-		struct slots *slots = &kvm->spaces[i].slots;
-
-		err = kas_slots_reserve_room(kvm->object.kvmas, slots, slots->count + creates[i]);
-	}
+	for (unsigned i = 0; !err && i < kvm->nspaces; i++)
+		err = kas_slots_reserve_room(kvm->object.kvmas, &kvm->spaces[i].slots, room[i]);
 	return err;
 }
 
@@ -113,8 +111,20 @@ static int reserve(struct kvmas_kvm *kvm, const struct plan *plan)
  * that nothing is lost and nothing fails here. */
 static void save_log(struct kvmas_kvm *kvm, const struct slot_op *op)
 {
-	if (op->kind != KVMAS_SLOT_CREATE && is_logged(&op->before))
-		kas_kvm_log_read(kvm, &op->before);
+	if (op->kind != KVMAS_SLOT_CREATE && is_logged(&op->before.slot))
+		kas_kvm_log_read(kvm, &op->before.slot);
+}
+
+/* Whether taking these operations back takes a log away. */
+static bool undo_takes_logs(const struct plan *plan, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct slot_op *op = &plan->ops[i];
+
+		if (op->kind != KVMAS_SLOT_DELETE && is_logged(&op->after.slot))
+			return true;
+	}
+	return false;
 }
 
 /* Take one operation back. Where an earlier step was refused, a slot may still have the id that is
@@ -122,19 +132,29 @@ static void save_log(struct kvmas_kvm *kvm, const struct slot_op *op)
 static int take_back(struct kvmas_kvm *kvm, const struct slot_op *op)
 {
 	struct slot_op back = inverse(op);
+	bool logged = back.kind != KVMAS_SLOT_CREATE && is_logged(&back.before.slot);
+	int err;
 
 	if (back.kind == KVMAS_SLOT_CREATE &&
-	    kas_id_test(slots_of(kvm, &back.after)->used, back.after.id))
+	    kas_id_test(slots_of(kvm, &back.after.slot)->used, back.after.slot.id))
 		return -EEXIST;
-	save_log(kvm, &back);
-	return execute(kvm, &back);
+	if (kvm->stopped)
+		save_log(kvm, &back);
+	err = execute(kvm, &back);
+	/* Nobody was held: what was written to it up to now is not known. */
+	if (!err && logged && !kvm->stopped)
+		kas_kvm_log_mark_all(&back.before.slot);
+	return err;
 }
 
-/* Undo the first *count* operations, last first. */
+/* Undo the first *count* operations, last first. A plan that makes logged slots may need no stop,
+ * its undoing does. */
 static int undo(struct kvmas_kvm *kvm, const struct plan *plan, size_t count)
 {
 	int result = 0;
 
+	if (!kvm->stopped && undo_takes_logs(plan, count))
+		kvm->stopped = !kas_gate_close(kvm);
 	while (count-- > 0) {
 		const struct kvmas_slot *slot = slot_of(&plan->ops[count]);
 		int err = take_back(kvm, &plan->ops[count]);
@@ -144,19 +164,16 @@ static int undo(struct kvmas_kvm *kvm, const struct plan *plan, size_t count)
 		kas_log(kvm->object.kvmas, KVMAS_LOG_ERROR,
 			"KVM refuses to undo an operation on slot %u:%u: errno %d", slot->as_id,
 			slot->id, -err);
+		kvm->spaces[slot->as_id].broken = true;
 		result = -ENOTRECOVERABLE;
 	}
-	if (result)
-		kvm->broken = true;
 	return result;
 }
 
 int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan)
 {
-	int err = reserve(kvm, plan);
+	int err;
 
-	if (err)
-		return err;
 	for (size_t i = 0; i < plan->count; i++)
 		save_log(kvm, &plan->ops[i]);
 	for (size_t i = 0; i < plan->count; i++) {

@@ -7,9 +7,13 @@
 
 struct kvmas_kvm;
 
+/* All that can fail for want of memory; undoing needs room for what was deleted, which it left.
+ * -ENOMEM. */
+int kas_apply_reserve(struct kvmas_kvm *kvm, const struct plan *plan);
+
 /*
- * Execute a plan. On an error everything is as before, or, if KVM refused to go back,
- * -ENOTRECOVERABLE: the slot tables say what KVM has even then.
+ * Execute a plan that this was done for. On an error everything is as before, or, if KVM refused to
+ * go back, -ENOTRECOVERABLE: the slot tables say what KVM has even then.
  */
 int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan);
 

@@ -27,7 +27,7 @@ void kas_kvm_set_binding(struct kvm_space *kvm_space, struct kvmas_space *space)
 		kas_listener_link(&kvm_space->listener);
 	}
 	kvmas_space_unref(old);
-	kvm_space->kvm->changed = true;
+	kvm_space->changed = true;
 }
 
 void kas_kvm_publish_answers(struct kvmas_kvm *kvm)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The ioctl funnel: all ioctls of the library are issued here, through the function that a VMM with
- * a sandbox, or a test, may have replaced. Nothing here decides anything.
+ * a sandbox, or a test, may have replaced. Nothing here decides anything, but that what no ioctl
+ * returns is no result: -EPROTO, a refusal. Of a slot operation it counts as not done.
  *
  * KVM_SET_USER_MEMORY_REGION checks gpa, hva and flags of a deletion too and then ignores them
  * (virt/kvm/kvm_main.c, __kvm_set_memory_region): 0 is safe for all.
@@ -11,19 +12,43 @@
 
 #include "vm.h"
 
-static int vm_ioctl(struct kvmas_kvm *kvm, unsigned long request, void *arg)
+/* The largest errno that a system call can return (include/linux/err.h, MAX_ERRNO). */
+#define LARGEST_ERRNO 4095
+
+static int do_ioctl(struct kvmas_kvm *kvm, int fd, unsigned long request, void *arg)
 {
 	int result;
 
-	if (kvm->config.ioctl)
-		return kvm->config.ioctl(kvm->config.ioctl_data, kvm->config.vm_fd, request, arg);
-	result = ioctl(kvm->config.vm_fd, request, arg);
-	return result < 0 ? -errno : result;
+	if (!kvm->config.ioctl) {
+		result = ioctl(fd, request, arg);
+		return result < 0 ? -errno : result;
+	}
+	result = kvm->config.ioctl(kvm->config.ioctl_data, fd, request, arg);
+	return result < -LARGEST_ERRNO ? -EPROTO : result;
+}
+
+/* For requests that return 0 when they are granted. That slots and views differ is the library's
+ * own word: from a hook it would tell a caller what is not so. */
+static int no_count(int result)
+{
+	return result > 0 || result == -ENOTRECOVERABLE ? -EPROTO : result;
+}
+
+static int vm_ioctl(struct kvmas_kvm *kvm, unsigned long request, void *arg)
+{
+	return do_ioctl(kvm, kvm->config.vm_fd, request, arg);
 }
 
 int kas_kvm_check_extension(struct kvmas_kvm *kvm, unsigned long capability)
 {
 	return vm_ioctl(kvm, KVM_CHECK_EXTENSION, (void *)(uintptr_t)capability);
+}
+
+int kas_kvm_enable_cap(struct kvmas_kvm *kvm, uint32_t capability, uint64_t arg)
+{
+	struct kvm_enable_cap cap = {.cap = capability, .args = {arg}};
+
+	return no_count(vm_ioctl(kvm, KVM_ENABLE_CAP, &cap));
 }
 
 static uint32_t kernel_id(unsigned as_id, unsigned id)
@@ -41,14 +66,14 @@ int kas_kvm_set_slot(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
 		.userspace_addr = (uintptr_t)slot->ram->hva + slot->ram_offset,
 	};
 
-	return vm_ioctl(kvm, KVM_SET_USER_MEMORY_REGION, &region);
+	return no_count(vm_ioctl(kvm, KVM_SET_USER_MEMORY_REGION, &region));
 }
 
 int kas_kvm_delete_slot(struct kvmas_kvm *kvm, unsigned as_id, unsigned id)
 {
 	struct kvm_userspace_memory_region region = {.slot = kernel_id(as_id, id)};
 
-	return vm_ioctl(kvm, KVM_SET_USER_MEMORY_REGION, &region);
+	return no_count(vm_ioctl(kvm, KVM_SET_USER_MEMORY_REGION, &region));
 }
 
 int kas_kvm_get_dirty_log(struct kvmas_kvm *kvm, const struct kvmas_slot *slot, void *bitmap)
@@ -58,5 +83,10 @@ int kas_kvm_get_dirty_log(struct kvmas_kvm *kvm, const struct kvmas_slot *slot, 
 		.dirty_bitmap = bitmap,
 	};
 
-	return vm_ioctl(kvm, KVM_GET_DIRTY_LOG, &log);
+	return no_count(vm_ioctl(kvm, KVM_GET_DIRTY_LOG, &log));
+}
+
+int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd)
+{
+	return no_count(do_ioctl(kvm, vcpu_fd, KVM_RUN, NULL));
 }

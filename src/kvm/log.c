@@ -36,18 +36,25 @@ int kas_kvm_log_reserve(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
 	return 0;
 }
 
+void kas_kvm_log_mark_all(const struct kvmas_slot *slot)
+{
+	const struct kvmas_ram *ram = slot->ram;
+
+	kas_dirty_mark(ram->dirty, slot->ram_offset >> ram->page_shift,
+		       slot->size >> ram->page_shift);
+}
+
 int kas_kvm_log_read(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
 {
 	const struct kvmas_ram *ram = slot->ram;
-	uint64_t first = slot->ram_offset >> ram->page_shift;
-	uint64_t npages = slot->size >> ram->page_shift;
 	int result = kas_kvm_get_dirty_log(kvm, slot, kvm->log);
 
 	kas_kvm_count(kvm, log_reads, 1);
 	if (result < 0)
-		kas_dirty_mark(ram->dirty, first, npages);
+		kas_kvm_log_mark_all(slot);
 	else
-		kas_dirty_mark_log(ram->dirty, first, npages, kvm->log);
+		kas_dirty_mark_log(ram->dirty, slot->ram_offset >> ram->page_shift,
+				   slot->size >> ram->page_shift, kvm->log);
 	return result < 0 ? result : 0;
 }
 
@@ -60,7 +67,7 @@ int kas_kvm_log_sync(void *data, uint64_t first, uint64_t last)
 	if (kas_object_is_dead(&space->kvm->object))
 		return 0;
 	for (size_t i = 0; i < space->slots.count; i++) {
-		const struct kvmas_slot *slot = &space->slots.at[i];
+		const struct kvmas_slot *slot = kas_slots_at(&space->slots, i);
 		int result;
 
 		if (!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES) || slot->gpa > last ||

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From a view to the slots that KVM should have for it.
+ * From a view, or windows of it, to the slots that KVM should have there.
  *
  *     view       |  RAM block a  |RO a| MMIO |ROM b  |      ranges, by byte
  *     whole pages|  a            |RO a|      | b     |      edges of pages go through dispatch
  *     reserved   |  a   |----| a |RO a|      | b     |      not ours: the VMM's, or the kernel's
  *     merged     |  a   |    | a |RO a|      | b     |      where host memory and flags continue
+ *     cut        |  a   |    | a |RO a|      |b | b  |      at boundaries that were declared
  *
  * Merging looks at host memory, not at regions: ranges of different regions, or of one region seen
- * through different aliases, are one slot if block, offset and flags continue. Each space merges by
+ * through different aliases, are one slot if block, offset and flags continue. What an unmergeable
+ * region shows is merged with nothing, and under KVMAS_MERGE_NONE no range is. Each space merges by
  * itself: what is one slot in one space may be three in another.
  *
  * Invariants of the result:
- *   I1  sorted, disjoint, page-aligned, none touches a reserved range.
- *   I2  no two neighbours could be one that KVM takes.
+ *   I1  sorted, disjoint, page-aligned, none touches a reserved range or contains a boundary.
+ *   I2  no two neighbours could be one, by the space's policy and KVM's limits.
+ *   I3  that of a window is that of the whole view, cut to the window.
  */
 #include "mapping.h"
 
@@ -22,32 +25,45 @@
 
 #include "ram.h"
 
-/* KVM refuses slots of 2^31 pages and more (KVM_MEM_MAX_NR_PAGES, include/linux/kvm_host.h). Cut at
- * a power of two, the pieces of a large block begin where huge pages do. */
+/* KVM refuses slots of 2^31 pages and more (KVM_MEM_MAX_NR_PAGES, include/linux/kvm_host.h). Slots
+ * are cut at multiples of a power of two, so that where does not depend on where one begins. */
 #define MAX_SLOT_PAGES (UINT64_C(1) << 30)
 
-static bool continues(const struct kvmas_slot *before, const struct kvmas_slot *after)
+/* The first gpa behind *gpa* where slots are cut in any case. */
+static uint64_t next_cut(const struct mapping_source *source, uint64_t gpa)
+{
+	uint64_t size = MAX_SLOT_PAGES * source->page_size;
+	uint64_t boundary = kas_policy_next_boundary(source->policy, gpa);
+	uint64_t multiple = kas_add_saturating(gpa / size * size, size);
+
+	return boundary < multiple ? boundary : multiple;
+}
+
+static bool continues(const struct kvmas_slot *before, const struct kvmas_slot *after,
+		      const struct mapping_source *source)
 {
 	return before->gpa + before->size == after->gpa && before->ram == after->ram &&
 	       before->ram_offset + before->size == after->ram_offset &&
-	       before->flags == after->flags &&
-	       before->size + after->size <= MAX_SLOT_PAGES << before->ram->page_shift;
+	       before->flags == after->flags && next_cut(source, before->gpa) > after->gpa;
 }
 
-static int append(struct mappings *mappings, const struct kvmas_slot *slot, struct kvmas *kvmas)
+static int append(struct mappings *mappings, const struct kvmas_slot *slot,
+		  const struct mapping_source *source)
 {
 	size_t count = mappings->count;
 	void *grown;
 
-	if (count && continues(&mappings->at[count - 1], slot)) {
+	if (count && !mappings->closed && continues(&mappings->at[count - 1], slot, source)) {
 		mappings->at[count - 1].size += slot->size;
 		return 0;
 	}
-	grown = kas_grow(kvmas, mappings->at, count, &mappings->capacity, sizeof(*slot));
+	grown = kas_grow(source->space->object.kvmas, mappings->at, count, &mappings->capacity,
+			 sizeof(*slot));
 	if (!grown)
 		return -ENOMEM;
 	mappings->at = grown;
 	mappings->at[mappings->count++] = *slot;
+	mappings->closed = false;
 	return 0;
 }
 
@@ -55,16 +71,16 @@ static int append(struct mappings *mappings, const struct kvmas_slot *slot, stru
 static int append_in_pieces(struct mappings *mappings, struct kvmas_slot slot,
 			    const struct mapping_source *source)
 {
-	uint64_t max_size = MAX_SLOT_PAGES * source->page_size;
-	uint64_t left = slot.size;
+	uint64_t end = slot.gpa + slot.size;
 	int err = 0;
 
-	while (left && !err) {
-		slot.size = left < max_size ? left : max_size;
-		err = append(mappings, &slot, source->space->object.kvmas);
+	while (slot.gpa < end && !err) {
+		uint64_t cut = next_cut(source, slot.gpa);
+
+		slot.size = (cut < end ? cut : end) - slot.gpa;
+		err = append(mappings, &slot, source);
 		slot.gpa += slot.size;
 		slot.ram_offset += slot.size;
-		left -= slot.size;
 	}
 	return err;
 }
@@ -101,6 +117,8 @@ static const struct reserved *first_reserved(const struct reserved *list, const 
 static int append_pages(struct mappings *mappings, const struct mapping_source *source,
 			const struct flat_range *from, struct range pages)
 {
+	/* A range is an unmergeable one's, or there are no merges: then it stands alone. */
+	bool alone = from->attrs & ATTR_UNMERGEABLE || source->policy->merge == KVMAS_MERGE_NONE;
 	const struct kvmas_region *region = from->region;
 	struct kvmas_slot slot = {
 		.as_id = source->as_id,
@@ -109,25 +127,31 @@ static int append_pages(struct mappings *mappings, const struct mapping_source *
 		.ram = region->ram,
 		.ram_offset = region->ram_offset + from->offset + (pages.first - from->range.first),
 	};
+	int err;
 
 	if (slot.ram_offset % source->page_size)
 		return 0; /* pages of the guest that are no pages of the host's: dispatch does it */
+	if (pages.last > source->last_gpa)
+		return -ERANGE;
 	if (!kas_range_is_writable(from))
 		slot.flags |= KVM_MEM_READONLY;
 	if (kas_logging_wanted(source->logging, source->space, from))
 		slot.flags |= KVM_MEM_LOG_DIRTY_PAGES;
-	return append_in_pieces(mappings, slot, source);
+	mappings->closed |= alone;
+	err = append_in_pieces(mappings, slot, source);
+	mappings->closed |= alone;
+	return err;
 }
 
 static int append_range(struct mappings *mappings, const struct mapping_source *source,
-			const struct flat_range *from)
+			const struct flat_range *from, struct range window)
 {
 	struct range pages = from->range;
 	const struct reserved *reserved;
 	int err;
 
 	if (!kas_range_ram(from) || (!kas_range_is_writable(from) && !source->readonly_mem) ||
-	    !trim(&pages, source->page_size))
+	    !trim(&pages, source->page_size) || !kas_range_clip(&pages, window))
 		return 0;
 	while ((reserved = first_reserved(source->reserved, &pages))) {
 		if (reserved->range.first > pages.first) {
@@ -144,18 +168,19 @@ static int append_range(struct mappings *mappings, const struct mapping_source *
 	return append_pages(mappings, source, from, pages);
 }
 
-int kas_mappings_make(struct mappings *mappings, const struct mapping_source *source)
+int kas_mappings_add(struct mappings *mappings, const struct mapping_source *source,
+		     struct range window)
 {
+	struct view_at at = kas_view_seek(source->view, window.first);
 	const struct flat_range *range;
-	struct view_at at;
+	int err = 0;
 
-	kas_view_for_each(source->view, at, range) {
-		int err = append_range(mappings, source, range);
-
-		if (err)
-			return err;
+	while (!err && (range = kas_view_get(source->view, at)) &&
+	       range->range.first <= window.last) {
+		err = append_range(mappings, source, range, window);
+		at = kas_view_after(source->view, at);
 	}
-	return 0;
+	return err;
 }
 
 void kas_mappings_fini(struct kvmas *kvmas, struct mappings *mappings)

@@ -4,6 +4,7 @@
 #define KAS_MAPPING_H
 
 #include "logging.h"
+#include "policy.h"
 #include "range.h"
 #include "space.h"
 
@@ -18,6 +19,7 @@ struct mappings {
 	struct kvmas_slot *at;
 	size_t count;
 	size_t capacity;
+	bool closed; /* the last one goes on in no other */
 };
 
 /* From what mappings are made. */
@@ -26,13 +28,17 @@ struct mapping_source {
 	const struct kvmas_view *view;
 	const struct log_table *logging;
 	const struct reserved *reserved;
+	const struct policy *policy;
+	uint64_t last_gpa; /* that the guest can reach */
 	unsigned as_id;
 	uint64_t page_size;
 	bool readonly_mem; /* KVM_CAP_READONLY_MEM: without it, what is readonly is not mapped */
 };
 
-/* Pure, but for memory: -ENOMEM. Free with kas_mappings_fini, also after an error. */
-int kas_mappings_make(struct mappings *mappings, const struct mapping_source *source);
+/* Add what is wanted in a window of whole pages, behind those before. Pure, but for memory:
+ * -ENOMEM; -ERANGE for memory past the last gpa. Free with kas_mappings_fini, also after an error. */
+int kas_mappings_add(struct mappings *mappings, const struct mapping_source *source,
+		     struct range window);
 void kas_mappings_fini(struct kvmas *kvmas, struct mappings *mappings);
 
 #endif

@@ -5,8 +5,16 @@
  */
 #include "vm.h"
 
+#include <errno.h>
+
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run)
 {
 	(void)run;
 	return 0;
+}
+
+int kas_kvm_zap_slot(struct kvmas_kvm *kvm)
+{
+	(void)kvm;
+	return -EOPNOTSUPP;
 }

@@ -22,6 +22,13 @@ static void free_reserve_undo(struct undo *undo)
 	kvmas_kvm_unref(kvm);
 }
 
+/* Slots of every space may have to make way, or may come back. */
+static void set_changed(struct kvmas_kvm *kvm)
+{
+	for (unsigned i = 0; i < kvm->nspaces; i++)
+		kvm->spaces[i].changed = true;
+}
+
 /* Undos run newest first: the range that this one added is the list's first. */
 static void restore_reserved(struct undo *undo)
 {
@@ -30,16 +37,29 @@ static void restore_reserved(struct undo *undo)
 
 	kvm->reserved = reserved->next;
 	kas_free(kvm->object.kvmas, reserved);
-	kvm->changed = true;
+	set_changed(kvm);
 	free_reserve_undo(undo);
+}
+
+static bool is_reserved(const struct kvmas_kvm *kvm, struct range range)
+{
+	for (const struct reserved *r = kvm->reserved; r; r = r->next) {
+		if (r->range.first <= range.last && range.first <= r->range.last)
+			return true;
+	}
+	return false;
 }
 
 static int reserve_range(struct kvmas_kvm *kvm, struct range range)
 {
 	struct kvmas *kvmas = kvm->object.kvmas;
-	struct reserve_undo *undo = kas_alloc(kvmas, sizeof(*undo));
-	struct reserved *reserved = kas_alloc(kvmas, sizeof(*reserved));
+	struct reserve_undo *undo;
+	struct reserved *reserved;
 
+	if (is_reserved(kvm, range))
+		return -EEXIST;
+	undo = kas_alloc(kvmas, sizeof(*undo));
+	reserved = kas_alloc(kvmas, sizeof(*reserved));
 	if (!undo || !reserved) {
 		kas_free(kvmas, undo);
 		kas_free(kvmas, reserved);
@@ -47,7 +67,7 @@ static int reserve_range(struct kvmas_kvm *kvm, struct range range)
 	}
 	*reserved = (struct reserved){range, kvm->reserved};
 	kvm->reserved = reserved;
-	kvm->changed = true;
+	set_changed(kvm);
 	undo->undo.restore = restore_reserved;
 	undo->undo.release = free_reserve_undo;
 	undo->kvm = kvmas_kvm_ref(kvm);
@@ -82,10 +102,14 @@ int kvmas_kvm_reserve_ids(struct kvmas_kvm *kvm, unsigned as_id, unsigned first,
 	err = kas_lock(kvm->object.kvmas);
 	if (err)
 		return err;
+	for (unsigned id = first; !err && id < first + count; id++) {
+		if (kas_id_test(slots->used, id))
+			err = -EBUSY;
+		else if (kas_id_test(slots->reserved, id))
+			err = -EEXIST;
+	}
 	for (unsigned id = first; !err && id < first + count; id++)
-		err = kas_id_test(slots->used, id) ? -EBUSY : 0;
-	for (unsigned id = first; !err && id < first + count; id++)
-		kas_id_set(slots->reserved, id, true);
+		kas_slots_reserve_id(slots, id);
 	kas_unlock(kvm->object.kvmas);
 	return err;
 }

@@ -4,7 +4,7 @@
  * spaces come mappings, from mappings and slots a plan, and the plan is executed before the views
  * are published.
  *
- *     next view, logging --mapping.c--> mappings --plan.c--> plan --apply.c--> ioctls, slots
+ *     next view, logging --draft.c, mapping.c--> mappings --plan.c--> plan --apply.c--> ioctls
  *
  * Each bound space has a listener of its own, for its own log_sync: reading one space's logs
  * touches no other space, and no code knows all spaces.
@@ -24,6 +24,7 @@
 
 #include "apply.h"
 #include "binding.h"
+#include "draft.h"
 #include "reserve.h"
 
 static struct kvmas_kvm *kvm_of(struct tie *tie)
@@ -31,67 +32,25 @@ static struct kvmas_kvm *kvm_of(struct tie *tie)
 	return kas_container_of(tie, struct kvmas_kvm, tie);
 }
 
-static bool shows_memory(const struct flat_range *ranges, size_t count)
+/* vCPUs are held only for what needs it, and not while memory is allocated. */
+static int carry_out(struct kvmas_kvm *kvm)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (kas_range_ram(&ranges[i]))
-			return true;
+	int err = kas_apply_reserve(kvm, &kvm->plan);
+
+	if (!err && kvm->plan.stop) {
+		err = kas_gate_close(kvm);
+		kvm->stopped = !err;
 	}
-	return false;
+	return err ? err : kas_apply(kvm, &kvm->plan);
 }
 
-/* A change of devices over devices costs no slot anything. */
-static bool changes_memory(const struct changes *changes)
+/* The commit is over, or has failed. */
+static void end_plan(struct kvmas_kvm *kvm)
 {
-	return shows_memory(changes->dels, changes->ndels) ||
-	       shows_memory(changes->adds, changes->nadds);
-}
-
-/* Whether the slots may differ from what the commit that goes on wants. */
-static bool may_differ(const struct kvmas_kvm *kvm)
-{
-	if (kvm->changed || kvm->broken || kvm->object.kvmas->txn.logging)
-		return true;
-	for (unsigned i = 0; i < kvm->nspaces; i++) {
-		if (kvm->spaces[i].space && changes_memory(kas_space_changes(kvm->spaces[i].space)))
-			return true;
-	}
-	return false;
-}
-
-static int make_mappings(const struct kvmas_kvm *kvm, unsigned as_id, struct mappings *mappings)
-{
-	const struct kvmas_space *space = kvm->spaces[as_id].space;
-	struct mapping_source source = {
-		.space = space,
-		.logging = kas_logging_next(kvm->object.kvmas),
-		.reserved = kvm->reserved,
-		.as_id = as_id,
-		.page_size = kas_page_size(),
-		.readonly_mem = kvm->readonly_mem,
-	};
-
-	if (!space)
-		return 0;
-	source.view = kas_space_next_view(space);
-	return kas_mappings_make(mappings, &source);
-}
-
-static int make_plan(struct kvmas_kvm *kvm)
-{
-	struct kvmas *kvmas = kvm->object.kvmas;
-	struct plan_space spaces[MAX_SPACES] = {0};
-	int err = 0;
-
-	for (unsigned i = 0; !err && i < kvm->nspaces; i++) {
-		spaces[i].have = &kvm->spaces[i].slots;
-		err = make_mappings(kvm, i, &spaces[i].want);
-	}
-	if (!err)
-		err = kas_plan_make(kvmas, &kvm->plan, spaces, kvm->nspaces);
-	for (unsigned i = 0; i < kvm->nspaces; i++)
-		kas_mappings_fini(kvmas, &spaces[i].want);
-	return err;
+	if (kvm->stopped)
+		kas_gate_open(kvm);
+	kvm->stopped = false;
+	kas_plan_fini(kvm->object.kvmas, &kvm->plan);
 }
 
 static int tie_prepare(struct tie *tie)
@@ -99,13 +58,13 @@ static int tie_prepare(struct tie *tie)
 	struct kvmas_kvm *kvm = kvm_of(tie);
 	int err;
 
-	if (kas_object_is_dead(&kvm->object) || !may_differ(kvm))
+	if (kas_object_is_dead(&kvm->object) || !kas_draft_is_needed(kvm))
 		return 0;
-	err = make_plan(kvm);
+	err = kas_draft_make(kvm, &kvm->plan);
 	if (!err)
-		err = kas_apply(kvm, &kvm->plan);
+		err = carry_out(kvm);
 	if (err)
-		kas_plan_fini(kvm->object.kvmas, &kvm->plan);
+		end_plan(kvm);
 	return err;
 }
 
@@ -114,7 +73,7 @@ static int tie_cancel(struct tie *tie)
 	struct kvmas_kvm *kvm = kvm_of(tie);
 	int err = kas_apply_undo(kvm, &kvm->plan);
 
-	kas_plan_fini(kvm->object.kvmas, &kvm->plan);
+	end_plan(kvm);
 	return err;
 }
 
@@ -122,13 +81,20 @@ static void tie_finish(struct tie *tie)
 {
 	struct kvmas_kvm *kvm = kvm_of(tie);
 
+	if (kvm->plan.now) {
+		kvm->now = kvm->plan.now;
+		for (unsigned i = 0; i < kvm->nspaces; i++) {
+			kvm->spaces[i].excess = kvm->plan.excess[i];
+			kvm->spaces[i].changed = false;
+			kvm->spaces[i].broken = false;
+			kvm->spaces[i].policy.merge_now = false;
+		}
+	}
 	if (kvm->plan.count)
 		kas_kvm_count(kvm, commits, 1);
 	kas_kvm_count(kvm, bytes_torn_live, kvm->plan.bytes_torn);
-	kas_plan_fini(kvm->object.kvmas, &kvm->plan);
 	kas_kvm_publish_answers(kvm);
-	kvm->changed = false;
-	kvm->broken = false;
+	end_plan(kvm);
 }
 
 static int dump_slot(FILE *stream, const struct kvmas_slot *slot)
@@ -149,10 +115,10 @@ static int tie_dump(struct tie *tie, FILE *stream)
 
 		if (fprintf(stream, "kvm address space %u: %s, %zu slots%s\n", i,
 			    space->space ? space->space->name : "(not bound)", space->slots.count,
-			    kvm->broken ? ", broken" : "") < 0)
+			    space->broken ? ", broken" : "") < 0)
 			return -EIO;
 		for (size_t k = 0; k < space->slots.count; k++) {
-			if (dump_slot(stream, &space->slots.at[k]) < 0)
+			if (dump_slot(stream, kas_slots_at(&space->slots, k)) < 0)
 				return -EIO;
 		}
 	}
@@ -164,8 +130,10 @@ static void fini_members(struct kvmas_kvm *kvm)
 	struct kvmas *kvmas = kvm->object.kvmas;
 
 	kas_kvm_free_reserved(kvm);
-	for (unsigned i = 0; i < kvm->nspaces; i++)
+	for (unsigned i = 0; i < kvm->nspaces; i++) {
 		kas_slots_fini(kvmas, &kvm->spaces[i].slots);
+		kas_policy_fini(kvmas, &kvm->spaces[i].policy);
+	}
 	kas_free(kvmas, kvm->log);
 }
 
@@ -180,6 +148,7 @@ static void kvm_end(struct object *object)
 	TAILQ_REMOVE(&object->kvmas->ties, &kvm->tie, all);
 	fini_members(kvm);
 	pthread_mutex_destroy(&kvm->answers_lock);
+	kas_gate_fini(&kvm->gate);
 	kas_free(object->kvmas, kvm);
 }
 
@@ -188,12 +157,14 @@ static int init_limits(struct kvmas_kvm *kvm, unsigned nspaces)
 {
 	int limit = kas_kvm_check_extension(kvm, KVM_CAP_NR_MEMSLOTS);
 	int readonly_mem = kas_kvm_check_extension(kvm, KVM_CAP_READONLY_MEM);
+	unsigned bits = kvm->config.gpa_bits;
 
 	if (limit < 0 || readonly_mem < 0)
 		return limit < 0 ? limit : readonly_mem;
 	if (limit == 0 || limit > UINT16_MAX)
 		return -EOPNOTSUPP;
 	kvm->readonly_mem = readonly_mem > 0;
+	kvm->last_gpa = bits == 0 || bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
 	for (unsigned i = 0; i < nspaces; i++) {
 		int err = kas_slots_init(kvm->object.kvmas, &kvm->spaces[i].slots, (unsigned)limit);
 
@@ -201,8 +172,18 @@ static int init_limits(struct kvmas_kvm *kvm, unsigned nspaces)
 			return err;
 		kvm->spaces[i].kvm = kvm;
 		kvm->spaces[i].as_id = i;
+		kas_policy_init(&kvm->spaces[i].policy);
 		kvm->nspaces = i + 1;
 	}
+	/* Last: there is no way back. */
+	return kvm->config.flags & KVMAS_KVM_ZAP_SLOT ? kas_kvm_zap_slot(kvm) : 0;
+}
+
+static int check_config(const struct kvmas_kvm_config *config)
+{
+	if (config->flags & ~(unsigned)KVMAS_KVM_ZAP_SLOT || config->gpa_bits > 64 ||
+	    !config->pause != !config->resume)
+		return -EINVAL;
 	return 0;
 }
 
@@ -221,7 +202,7 @@ static int count_spaces(struct kvmas_kvm *kvm, unsigned *ret)
 	if (nspaces < 0)
 		return nspaces;
 	*ret = nspaces ? (unsigned)nspaces : 1;
-	return *ret <= MAX_SPACES ? 0 : -EOPNOTSUPP;
+	return *ret <= KVMAS_KVM_MAX_SPACES ? 0 : -EOPNOTSUPP;
 }
 
 int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
@@ -236,6 +217,8 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 		return -EIO;
 	err = kas_config_copy(&probe.config, sizeof(probe.config), config);
 	if (!err)
+		err = check_config(&probe.config);
+	if (!err)
 		err = count_spaces(&probe, &nspaces);
 	if (err)
 		return err;
@@ -244,15 +227,19 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 		return -ENOMEM;
 	kvm->object.kvmas = kvmas;
 	kvm->config = probe.config;
-	err = init_limits(kvm, nspaces);
-	if (!err)
-		err = kas_lock(kvmas);
+	err = kas_lock(kvmas); /* before limits, which end with what cannot be taken back */
+	if (!err) {
+		err = init_limits(kvm, nspaces);
+		if (err)
+			kas_unlock(kvmas);
+	}
 	if (err) {
 		fini_members(kvm);
 		kas_free(kvmas, kvm);
 		return err;
 	}
 	pthread_mutex_init(&kvm->answers_lock, NULL);
+	kas_gate_init(&kvm->gate);
 	kvm->tie = tie_functions;
 	TAILQ_INSERT_TAIL(&kvmas->ties, &kvm->tie, all);
 	kas_object_init(&kvm->object, kvmas, kvm_end);

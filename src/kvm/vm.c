@@ -50,7 +50,7 @@ int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
 	kvmas->txn.calling = true;
 	for (unsigned i = 0; !result && i < kvm->nspaces; i++) {
 		for (size_t k = 0; !result && k < kvm->spaces[i].slots.count; k++)
-			result = fn(data, &kvm->spaces[i].slots.at[k]);
+			result = fn(data, kas_slots_at(&kvm->spaces[i].slots, k));
 	}
 	kvmas->txn.calling = false;
 	kas_hold(kvmas);

@@ -5,21 +5,30 @@
 
 #include <linux/kvm.h>
 
+#include "gate.h"
 #include "listener.h"
+#include "policy.h"
 #include "plan.h"
 #include "ram.h"
 #include "slots.h"
 #include "txn.h"
 
 /* Definitions that the kernel headers of Debian 12 (6.1) lack stand here, each with #ifndef. */
+#ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
+#define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
+#endif
 
 /* One KVM address space. */
 struct kvm_space {
 	struct kvmas_kvm *kvm;
 	unsigned as_id;
-	struct kvmas_space *space;      /* bound: held; NULL if not */
-	struct kvmas_space *answers;    /* to exits, since the last commit: held, or NULL */
-	struct slots slots;             /* what the kernel has, at every moment */
+	struct kvmas_space *space;   /* bound: held; NULL if not */
+	struct kvmas_space *answers; /* to exits, since the last commit: held, or NULL */
+	struct slots slots;          /* what the kernel has, at every moment */
+	size_t excess;               /* of them merging could save so many, at most */
+	struct policy policy;        /* when slots are merged */
+	bool changed; /* binding, policy or reservations did, since slots were last in step */
+	bool broken;  /* KVM refused an undo: slots and view differ */
 	struct kvmas_listener listener; /* for log_sync; linked while bound */
 };
 
@@ -28,13 +37,15 @@ struct kvmas_kvm {
 	struct tie tie;
 	struct kvmas_kvm_config config;
 	bool readonly_mem;             /* KVM_CAP_READONLY_MEM */
+	uint64_t last_gpa;             /* of the guest's address bits */
 	pthread_mutex_t answers_lock;  /* vCPUs read pio_space and `answers` under this one */
 	struct kvmas_space *pio_space; /* held, or NULL */
 
+	struct gate gate;
 	struct reserved *reserved; /* newest first */
 	struct plan plan;          /* between prepare and the commit's end */
-	bool changed; /* a binding or a reservation did, since the slots were last in step */
-	bool broken;  /* KVM refused an undo: slots and views differ */
+	bool stopped;              /* for it: an open of the gate is owed */
+	uint64_t now;              /* counts plans that were carried out */
 
 	uint64_t *log; /* the buffer that dirty logs are read into */
 	size_t log_size;
@@ -44,9 +55,6 @@ struct kvmas_kvm {
 	struct kvm_space spaces[];
 };
 
-/* More than any KVM has: x86 has 2, the others 1. */
-#define MAX_SPACES 16
-
 /* Count one of kvmas_kvm_stats. */
 #define kas_kvm_count(kvm, member, n)                                                              \
 	atomic_fetch_add_explicit(                                                                 \
@@ -55,9 +63,11 @@ struct kvmas_kvm {
 
 /* ioctl.c: the only place that issues ioctls. All return 0 or more, or a negative errno. */
 int kas_kvm_check_extension(struct kvmas_kvm *kvm, unsigned long capability);
+int kas_kvm_enable_cap(struct kvmas_kvm *kvm, uint32_t capability, uint64_t arg);
 int kas_kvm_set_slot(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
 int kas_kvm_delete_slot(struct kvmas_kvm *kvm, unsigned as_id, unsigned id);
 int kas_kvm_get_dirty_log(struct kvmas_kvm *kvm, const struct kvmas_slot *slot, void *bitmap);
+int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd);
 
 /* log.c: see that a log of this slot can be read, before it must be. -ENOMEM. */
 int kas_kvm_log_reserve(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
@@ -66,10 +76,17 @@ int kas_kvm_log_reserve(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
  * all dirty; the errno is returned all the same. */
 int kas_kvm_log_read(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
 
+/* Count all pages of a slot as dirty. */
+void kas_kvm_log_mark_all(const struct kvmas_slot *slot);
+
 /* The log_sync of a bound space; data is its struct kvm_space. */
 int kas_kvm_log_sync(void *data, uint64_t first, uint64_t last);
 
 /* x86.c or noarch.c: which address space of KVM the vCPU was in at this exit. */
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run);
+
+/* The same: have a deletion drop the guest's mappings of its slot alone. -EOPNOTSUPP; what KVM
+ * says. */
+int kas_kvm_zap_slot(struct kvmas_kvm *kvm);
 
 #endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vCPUs of the caller's: known to a tie, run through its gate. A vCPU is made by the caller, and
+ * belongs to one thread; what is here borrows its fd and its kvm_run. What its exits mean is
+ * exit.c's, who may run when is gate.c's.
+ */
+#include "vcpu.h"
+
+#include <errno.h>
+#include <signal.h>
+
+/* A signal that a thread can be sent without harm, or none. Between the standard signals (up to 31)
+ * and SIGRTMIN are those that libc keeps to itself: pthread_kill refuses them, and a commit would
+ * wait for good. */
+static bool can_kick(int signal)
+{
+	bool standard = signal >= 0 && signal <= 31;
+
+	return (standard || (signal >= SIGRTMIN && signal <= SIGRTMAX)) && signal != SIGKILL &&
+	       signal != SIGSTOP;
+}
+
+static bool is_valid(const struct kvmas_vcpu_config *config)
+{
+	return config->run && config->run_size >= sizeof(*config->run) &&
+	       can_kick(config->kick_signal) && !(config->kick && config->kick_signal);
+}
+
+int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
+		   struct kvmas_vcpu **ret)
+{
+	struct kvmas *kvmas = kvm->object.kvmas;
+	struct kvmas_vcpu_config ours;
+	struct kvmas_vcpu *vcpu;
+	int err;
+
+	if (!kas_alive(kvmas))
+		return -EIO;
+	err = kas_config_copy(&ours, sizeof(ours), config);
+	if (err)
+		return err;
+	if (!is_valid(&ours))
+		return -EINVAL;
+	vcpu = kas_alloc(kvmas, sizeof(*vcpu));
+	if (!vcpu)
+		return -ENOMEM;
+	vcpu->kvm = kvmas_kvm_ref(kvm);
+	vcpu->config = ours;
+	vcpu->pass.config = &vcpu->config;
+	kas_gate_add(&kvm->gate, &vcpu->pass);
+	*ret = vcpu;
+	return 0;
+}
+
+void kvmas_vcpu_del(struct kvmas_vcpu *vcpu)
+{
+	struct kvmas_kvm *kvm;
+
+	if (!vcpu || !kas_alive(vcpu->kvm->object.kvmas))
+		return;
+	kvm = vcpu->kvm;
+	kas_gate_del(&kvm->gate, &vcpu->pass);
+	kas_free(kvm->object.kvmas, vcpu);
+	kvmas_kvm_unref(kvm);
+}
+
+unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu)
+{
+	return kas_kvm_exit_as_id(vcpu->config.run);
+}
+
+int kvmas_gate_enter(struct kvmas_vcpu *vcpu)
+{
+	if (!kas_alive(vcpu->kvm->object.kvmas))
+		return -EIO;
+	if (!vcpu->config.kick && !vcpu->config.kick_signal)
+		return -EINVAL;
+	return kas_gate_enter(&vcpu->kvm->gate, &vcpu->pass);
+}
+
+int kvmas_gate_leave(struct kvmas_vcpu *vcpu)
+{
+	if (!kas_alive(vcpu->kvm->object.kvmas))
+		return -EIO;
+	return kas_gate_leave(&vcpu->kvm->gate, &vcpu->pass);
+}
+
+int kvmas_vcpu_run(struct kvmas_vcpu *vcpu)
+{
+	int result = kvmas_gate_enter(vcpu);
+	bool asked;
+
+	if (result)
+		return result;
+	result = kas_kvm_run(vcpu->kvm, vcpu->config.fd);
+	asked = kas_gate_leave(&vcpu->kvm->gate, &vcpu->pass) == 1;
+	/* An exit that KVM_RUN has come back with is there, asked or not. */
+	return result == -EINTR && asked && !kas_gate_foreign_bits(&vcpu->pass) ? 1 : result;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A random machine on a double of KVM: three spaces, two of them bound at a time, that show the
+ * same few blocks in many places; policies, boundaries, budgets and reservations; clients that
+ * start and stop logs; a guest that writes in both spaces; a KVM, a VMM and a heap that fail.
+ *
+ *     kvm-model.c         choices, worlds, one step
+ *     kvm-model-commit.c  transactions: foretold, failed, and judged
+ *     kvm-model-edit.c    what is changed in them
+ *     kvm-model-dirty.c   the guest, and the shadow of what it wrote
+ *     kvm-referee.c       what slots should be, and what it may cost to get there
+ *
+ * Choices come from a generator, or from bytes, for a fuzzer. Whatever is wrong fails the test that
+ * runs.
+ */
+#ifndef KVM_MODEL_H
+#define KVM_MODEL_H
+
+#include "kvm-referee.h"
+
+enum {
+	NBLOCKS = 3,
+	BLOCK_PAGES = 96,
+	WORLD_PAGES = 192,
+	NVIEWS = 3,
+	NCLIENTS = 3,
+	NCONTAINERS = NVIEWS + 1,
+	NKINDS = 7,
+	NREGIONS = 6 * NKINDS,
+	MAX_WISHES = 64,
+	MAX_RESERVED = 6,
+};
+
+/* Where the random numbers come from: a generator, or bytes until they are used up. */
+struct choices {
+	uint64_t random;
+	const uint8_t *bytes; /* NULL: the generator */
+	size_t count;
+};
+
+/* What was done, over all worlds. */
+struct kvm_tally {
+	unsigned steps;
+	unsigned commits; /* that succeeded */
+	unsigned changed; /* of those: slots changed */
+	unsigned failed;  /* commits that did not succeed */
+	unsigned refused; /* of those: foretold by a dry run */
+	unsigned broken;  /* of those: left slots and views apart */
+	unsigned repaired;
+	unsigned moves;
+	unsigned merges; /* commits in which a space had too many slots */
+	unsigned stops;
+	unsigned torn; /* commits that unmapped bytes for a moment */
+	uint64_t taken;
+};
+
+struct wish {
+	unsigned client;
+	struct kvmas_region *region; /* NULL: all */
+	struct kvmas_space *space;   /* NULL: all */
+};
+
+/* What a transaction changes and its failure takes back. */
+struct intent {
+	struct wish wishes[MAX_WISHES];
+	unsigned nwishes;
+	struct kvmas_space *bound[NSPACES]; /* NULL: not bound */
+	struct terms terms[NSPACES];
+};
+
+typedef bool pages_of_blocks[NBLOCKS][BLOCK_PAGES];
+
+struct world {
+	struct machine *m;
+	struct choices choices;
+	struct kvm_tally *tally;
+	struct kvmas_space *views[NVIEWS];
+	struct kvmas_region *containers[NCONTAINERS]; /* the roots, and one that all may show */
+	struct kvmas_region *regions[NREGIONS];
+	unsigned home[NREGIONS]; /* where it shows its block's pages next to those of others */
+	struct kvmas_ram *blocks[NBLOCKS];
+	struct intent now, next; /* committed; and in this transaction */
+	pages_of_blocks must[NCLIENTS], may[NCLIENTS];
+	unsigned nreserved;
+	unsigned gpa_bits;
+	bool collides; /* there is a private slot in the guest's RAM */
+	bool broken;   /* KVM refused an undoing */
+
+	/* In this step: what fails. */
+	int injected;   /* the errno that a commit may return; 0: nothing fails */
+	unsigned storm; /* one in so many ioctls fails; 0: none */
+};
+
+/* ---- kvm-model.c ---- */
+
+struct world *world_new(struct choices choices, struct kvm_tally *tally);
+/* One step. False when there are no more choices. */
+bool world_step(struct world *w);
+/* Without failures all comes right, and nothing has been lost. */
+void world_free(struct world *w);
+
+unsigned below(struct world *w, unsigned n);
+bool one_in(struct world *w, unsigned n);
+void assert_holds(const struct world *w, bool holds, const char *what);
+
+/* What a step may use, drawn in one order whatever the compiler. */
+struct roll {
+	struct kvmas_region *region;
+	unsigned home; /* of that */
+	struct kvmas_region *other;
+	struct kvmas_region *container;
+	struct kvmas_space *space;
+	unsigned gfn;
+	unsigned npages; /* small */
+	uint64_t extra;  /* mostly 0: addresses are mostly whole pages */
+	unsigned client;
+	unsigned as_id;
+	unsigned number; /* 0 ... 11 */
+};
+struct roll draw(struct world *w);
+
+/* ---- kvm-model-commit.c ---- */
+/* A transaction of a few edits. */
+void world_change(struct world *w);
+/* Arm something that fails, or nothing; and disarm it. */
+void world_inject(struct world *w);
+void world_calm(struct world *w);
+/* The sections of a space's view, which lives on; for free(). */
+struct kvmas_section *list_sections(struct world *w, struct kvmas_space *space, size_t *ret_count);
+
+/* ---- kvm-model-edit.c ---- */
+void world_edit(struct world *w);
+/* Policies and budgets to begin with. */
+void world_draw_terms(struct world *w);
+void world_add_region(struct world *w, const struct roll *roll);
+
+/* ---- kvm-model-dirty.c ---- */
+void world_run_guest(struct world *w);
+void world_sync(struct world *w);
+void world_take(struct world *w);
+void world_mark(struct world *w);
+/* Everything is synchronised and taken: no page may be missing. */
+void world_harvest(struct world *w);
+/* A log that could not be read has made all dirty that it was of. */
+void world_note_refused_reads(struct world *w);
+/* Whether a client of these wishes wants the log of a section. */
+bool is_wished(const struct wish *wish, const struct kvmas_section *section,
+	       const struct kvmas_space *space);
+
+#endif
