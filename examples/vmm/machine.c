@@ -213,6 +213,24 @@ static int make_context(struct machine *machine)
 	return rc;
 }
 
+static int set_merging_of(struct machine *machine, unsigned as_id)
+{
+	const struct options *options = machine->options;
+	int rc = kvmas_kvm_set_merge(machine->tie, as_id, options->merge);
+
+	for (unsigned i = 0; !rc && i < options->nboundaries; i++)
+		rc = kvmas_kvm_add_boundary(machine->tie, as_id, options->boundaries[i]);
+	return rc;
+}
+
+/* Before there are slots: one made across a boundary would have to be cut. */
+static int set_merging(struct machine *machine)
+{
+	int rc = set_merging_of(machine, 0);
+
+	return rc || machine->options->no_smm ? rc : set_merging_of(machine, 1);
+}
+
 static int make_tie(struct machine *machine)
 {
 	bool trace = machine->options->trace_slots;
@@ -223,6 +241,8 @@ static int make_tie(struct machine *machine)
 
 	if (!rc)
 		rc = vm_reserve(machine->tie);
+	if (!rc)
+		rc = set_merging(machine);
 	if (rc)
 		complain("cannot tie libkvmas to the VM: %s", strerror(-rc));
 	return rc;

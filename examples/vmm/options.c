@@ -19,6 +19,7 @@
 #define MIN_MEMORY (UINT64_C(1) << 20)
 #define MAX_MEMORY (UINT64_C(3) << 30)
 #define MAX_TIMEOUT 86400
+#define MAX_GPA UINT64_C(0xffffffff) /* the machine's spaces end at 4 GiB */
 
 static const char help[] =
 	"Usage: kvmas-vmm [OPTION]...\n"
@@ -28,6 +29,10 @@ static const char help[] =
 	"                               /usr/share/seabios/bios-256k.bin, or a file\n"
 	"  --memory SIZE        1M to 3G, suffixes K, M, G (default 64M)\n"
 	"  --no-smm             one address space, no SMIs: for a KVM without SMM\n"
+	"  --merge sticky|eager|none  when neighbouring KVM slots are merged: once, always or\n"
+	"                       never (default sticky)\n"
+	"  --boundary GPA       have no slot, of either space, across this address; may be\n"
+	"                       given again\n"
 	"  --until STRING       stop when the guest's debug or serial port printed it\n"
 	"  --timeout SECONDS    stop, with status 1, when the time is up\n"
 	"  --trace-slots        print a line for each operation on a KVM memory slot\n"
@@ -57,6 +62,13 @@ static const struct word checks[] = {
 	{NULL, 0},
 };
 
+static const struct word merges[] = {
+	{"sticky", KVMAS_MERGE_STICKY},
+	{"eager", KVMAS_MERGE_EAGER},
+	{"none", KVMAS_MERGE_NONE},
+	{NULL, 0},
+};
+
 static const struct word plants[] = {
 	{"no-smram", PLANT_NO_SMRAM},
 	{"open-smram", PLANT_OPEN_SMRAM},
@@ -75,12 +87,13 @@ static int find_word(const struct word *words, const char *arg)
 /* The number at the head of arg, what follows it in end; numbers with a sign are none. */
 static int parse_number(const char *arg, uint64_t *ret, const char **end)
 {
+	int base = !strncmp(arg, "0x", 2) ? 16 : 10;
 	char *stop;
 
 	if (*arg < '0' || *arg > '9')
 		return -EINVAL;
 	errno = 0;
-	*ret = strtoull(arg, &stop, 10);
+	*ret = strtoull(arg, &stop, base);
 	*end = stop;
 	return -errno;
 }
@@ -126,6 +139,36 @@ static int set_memory(struct options *options, const char *arg)
 	}
 	complain("--memory %s: give a size from 1M to 3G that is a multiple of 4K, as in 64M", arg);
 	return -EINVAL;
+}
+
+static int set_merge(struct options *options, const char *arg)
+{
+	int value = find_word(merges, arg);
+
+	if (value < 0) {
+		complain("--merge %s: give sticky, eager or none", arg);
+		return value;
+	}
+	options->merge = (enum kvmas_merge)value;
+	return 0;
+}
+
+static int set_boundary(struct options *options, const char *arg)
+{
+	uint64_t gpa;
+
+	if (parse_size(arg, &gpa) || !gpa || gpa > MAX_GPA || gpa & 0xfff) {
+		complain("--boundary %s: give an address above 0 and below 4G that is a multiple "
+			 "of 4K, as in 0xe8000",
+			 arg);
+		return -EINVAL;
+	}
+	if (options->nboundaries == OPTIONS_MAX_BOUNDARIES) {
+		complain("--boundary %s: give no more than %d", arg, OPTIONS_MAX_BOUNDARIES);
+		return -EINVAL;
+	}
+	options->boundaries[options->nboundaries++] = gpa;
+	return 0;
 }
 
 static int set_until(struct options *options, const char *arg)
@@ -176,7 +219,8 @@ static int set_plant(struct options *options, const char *arg)
 
 /* Options with a value: getopt_long returns the index here, plus FIRST_VALUE. */
 static int (*const value_setters[])(struct options *options, const char *arg) = {
-	set_firmware, set_memory, set_until, set_timeout, set_check, set_plant,
+	set_firmware, set_memory, set_until, set_timeout,
+	set_check,    set_plant,  set_merge, set_boundary,
 };
 
 enum { HELP = 1, FIRST_VALUE };
@@ -188,6 +232,8 @@ static const struct option value_options[] = {
 	{"timeout", required_argument, NULL, FIRST_VALUE + 3},
 	{"check", required_argument, NULL, FIRST_VALUE + 4},
 	{"plant", required_argument, NULL, FIRST_VALUE + 5},
+	{"merge", required_argument, NULL, FIRST_VALUE + 6},
+	{"boundary", required_argument, NULL, FIRST_VALUE + 7},
 	{"help", no_argument, NULL, HELP},
 };
 

@@ -3,8 +3,11 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
+#include <kvmas.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#define OPTIONS_MAX_BOUNDARIES 64
 
 /* What --check verifies at the end of the run. */
 enum check {
@@ -33,6 +36,9 @@ struct options {
 	bool probe;
 	enum check check;
 	enum plant plant;
+	enum kvmas_merge merge;
+	uint64_t boundaries[OPTIONS_MAX_BOUNDARIES]; /* page-aligned, not 0; any order */
+	unsigned nboundaries;
 };
 
 /* What the caller has to do after options_parse. */

@@ -44,8 +44,11 @@ static void print_stats(struct machine *machine)
 		{"slot_deletes", stats.slot_deletes},
 		{"slot_moves", stats.slot_moves},
 		{"slot_flags", stats.slot_flags},
+		/* Each drops every mapping that the guest has, of every space. */
+		{"zap_events", stats.slot_deletes + stats.slot_moves},
 		{"bytes_torn_live", stats.bytes_torn_live},
 		{"vcpu_stops", stats.vcpu_stops},
+		{"vcpu_stop_ns", stats.vcpu_stop_ns},
 		{"exits", machine->vcpu.exits},
 		{"exits_in_smm", machine->vcpu.exits_in_smm},
 		{"smis", machine->vcpu.smis},

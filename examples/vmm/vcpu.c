@@ -4,6 +4,10 @@
  * answers MMIO exits in the space in which the vCPU was, so nothing here knows of SMM but the
  * counters, and KVM_SMI.
  *
+ * The gate: KVM_RUN, and every other ioctl on a vCPU that the library knows, passes through it, so
+ * that a commit on another thread could hold the vCPU out. Here the vCPU's own thread is the only
+ * one that commits, from device callbacks: it is outside then, and the kick is never used.
+ *
  * The time limit: SIGALRM makes KVM_RUN return with EINTR. If it comes just before KVM_RUN,
  * immediate_exit does that (Documentation/virt/kvm/api.rst, "immediate_exit"), so none is lost.
  *
@@ -21,6 +25,7 @@
 #include "machine.h"
 
 #define MAX_CPUID_ENTRIES 256
+#define KICK_SIGNAL SIGUSR1
 
 /* A signal handler has no argument to bring these by. */
 static struct kvm_run *volatile run_to_stop;
@@ -42,6 +47,19 @@ static void on_alarm(int signal)
 	time_is_up = 1;
 	if (run_to_stop)
 		run_to_stop->immediate_exit = 1;
+}
+
+/* That it came is enough: KVM_RUN has returned. */
+static void on_kick(int signal)
+{
+	(void)signal;
+}
+
+static int handle_kicks(void)
+{
+	struct sigaction action = {.sa_handler = on_kick};
+
+	return sigaction(KICK_SIGNAL, &action, NULL) ? -errno : 0;
 }
 
 static int set_time_limit(unsigned seconds)
@@ -116,9 +134,12 @@ int vcpu_new(struct machine *machine)
 	if (!rc)
 		rc = set_cpuid(machine);
 	if (!rc)
+		rc = handle_kicks();
+	if (!rc)
 		rc = kvmas_vcpu_add(machine->tie,
 				    KVMAS_CONFIG(vcpu, .fd = vcpu->fd, .run = vcpu->run,
-						 .run_size = vcpu->run_size),
+						 .run_size = vcpu->run_size,
+						 .kick_signal = KICK_SIGNAL),
 				    &vcpu->tie);
 	if (rc)
 		complain("cannot make a vCPU: %s; see whether this KVM has room for one",
@@ -138,13 +159,31 @@ void vcpu_free(struct machine *machine)
 		close(vcpu->fd);
 }
 
+/* An ioctl on the vCPU as the library wants it: inside the gate. As ioctl(2), or a negative errno.
+ */
+static int gated_ioctl(struct vcpu *vcpu, unsigned long request, void *arg)
+{
+	int rc = kvmas_gate_enter(vcpu->tie);
+
+	if (rc)
+		return rc;
+	rc = ioctl(vcpu->fd, request, arg);
+	if (rc < 0)
+		rc = -errno;
+	kvmas_gate_leave(vcpu->tie);
+	return rc;
+}
+
 /* Taken by KVM before the next instruction of the guest, for this is the vCPU's own thread. */
 void vcpu_raise_smi(struct machine *machine)
 {
+	int rc;
+
 	if (machine->options->no_smm)
 		return;
-	if (ioctl(machine->vcpu.fd, KVM_SMI, 0) < 0) {
-		complain("KVM_SMI: %s; give --no-smm", strerror(errno));
+	rc = gated_ioctl(&machine->vcpu, KVM_SMI, NULL);
+	if (rc < 0) {
+		complain("KVM_SMI: %s; give --no-smm", strerror(-rc));
 		machine_end(machine, 1);
 		return;
 	}
@@ -161,7 +200,7 @@ int vcpu_get_msr(struct machine *machine, uint32_t index, uint64_t *ret)
 	msrs->nmsrs = 1;
 	msrs->entries[0].index = index;
 	/* The number of those that KVM gave. */
-	if (ioctl(machine->vcpu.fd, KVM_GET_MSRS, msrs) == 1) {
+	if (gated_ioctl(&machine->vcpu, KVM_GET_MSRS, msrs) == 1) {
 		*ret = msrs->entries[0].data;
 		rc = 0;
 	}
@@ -238,10 +277,12 @@ static void handle_exit(struct machine *machine)
 
 static void run_once(struct machine *machine)
 {
-	if (ioctl(machine->vcpu.fd, KVM_RUN, 0) >= 0) {
+	int rc = kvmas_vcpu_run(machine->vcpu.tie);
+
+	if (!rc) {
 		handle_exit(machine);
-	} else if (errno != EINTR && errno != EAGAIN) {
-		complain("KVM_RUN: %s; the VM is dead", strerror(errno));
+	} else if (rc < 0 && rc != -EINTR && rc != -EAGAIN) {
+		complain("KVM_RUN: %s; the VM is dead", strerror(-rc));
 		machine_end(machine, 1);
 	}
 }

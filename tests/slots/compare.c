@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Usage: compare KVMAS-TRACE QEMU-TRACE
+ * Usage: compare KVMAS-TRACE QEMU-TRACE [ZAPS CALLS TORN]
  *
  * Compares two boots of the same SeaBIOS, 64 MiB, with SMM: the output of kvmas-vmm --trace-slots,
- * and QEMU's trace of its event kvm_set_user_memory. Both are read into the same operations and
- * counted by the same code, then the final slots are compared byte by byte: where they lie, which
- * byte of which block they show, read-only or not.
+ * and QEMU's trace of its event kvm_set_user_memory. Both may be in one file. Both are read into
+ * the same operations and counted by the same code, then the final slots are compared byte by byte:
+ * where they lie, which byte of which block they show, read-only or not.
  *
- * Status 0 if exactly the expected differences are there, 1 for any other and for any missing one:
+ * ZAPS, CALLS, TORN: how many zap events, slot calls and torn bytes kvmas may have at most. A zap
+ * event is a delete or a move: KVM drops the guest's mappings of all slots, in all spaces, for it.
+ *
+ * Status 0 if exactly the expected differences are there and no limit is exceeded, 1 for any other
+ * difference and for any missing one:
  *
  *   - space 0 has no slot at 0xa0000 to 0xbffff: closed SMRAM (without a VGA, QEMU leaves it
  *     readable);
@@ -478,12 +482,18 @@ static uint64_t calls_of(const struct trace *trace)
 	return sum;
 }
 
+static uint64_t zaps_of(const struct trace *trace)
+{
+	return trace->counts[DELETE] + trace->counts[MOVE];
+}
+
 static void print_table(const struct trace *kvmas, const struct trace *qemu)
 {
 	const struct {
 		const char *name;
 		uint64_t kvmas, qemu;
 	} rows[] = {
+		{"zap events", zaps_of(kvmas), zaps_of(qemu)},
 		{"slot calls", calls_of(kvmas), calls_of(qemu)},
 		{"  deletes", kvmas->counts[DELETE], qemu->counts[DELETE]},
 		{"  creates", kvmas->counts[CREATE], qemu->counts[CREATE]},
@@ -510,13 +520,32 @@ static int compare_torn(const struct trace *kvmas)
 	return 1;
 }
 
+static int check_limit(const char *name, uint64_t value, const char *arg)
+{
+	char *end;
+	uint64_t limit = strtoull(arg, &end, 10);
+
+	if (*arg < '0' || *arg > '9' || *end)
+		fail("not a limit", arg);
+	printf("%s: %" PRIu64 ", at most %" PRIu64 ": %s\n", name, value, limit,
+	       value > limit ? "EXCEEDED" : "holds");
+	return value > limit;
+}
+
+static int check_limits(const struct trace *kvmas, char **args)
+{
+	return check_limit("zap events", zaps_of(kvmas), args[0]) +
+	       check_limit("slot calls", calls_of(kvmas), args[1]) +
+	       check_limit("bytes torn while in use", kvmas->torn, args[2]);
+}
+
 int main(int argc, char **argv)
 {
 	static struct trace kvmas, qemu;
 	int wrong;
 
-	if (argc != 3)
-		fail("usage", "compare KVMAS-TRACE QEMU-TRACE");
+	if (argc != 3 && argc != 6)
+		fail("usage", "compare KVMAS-TRACE QEMU-TRACE [ZAPS CALLS TORN]");
 	kvmas.name = argv[1];
 	qemu.name = argv[2];
 	read_trace(&kvmas, read_kvmas_line);
@@ -531,6 +560,8 @@ int main(int argc, char **argv)
 		print_space(&kvmas.spaces[as_id], as_id);
 	wrong = compare_torn(&kvmas);
 	wrong += compare_final(&kvmas, &qemu);
+	if (argc == 6)
+		wrong += check_limits(&kvmas, argv + 3);
 	printf("compare: %s\n", wrong ? "FAILED" : "ok");
 	return wrong != 0;
 }

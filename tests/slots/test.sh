@@ -41,6 +41,15 @@ rejects() {
     ! output=$("$compare" <(sed "$2" <<<"$good"; [[ -z ${3-} ]] || echo "$3") "$qemu") || fail "$1: $output"
 }
 
+# limits NAME STATUS ZAPS CALLS TORN: of the good trace and one delete and create more.
+limits() {
+    local name=$1 status=$2 output
+    shift 2
+    output=$("$compare" <(echo "${good/torn_live 0/torn_live 66060288}"; echo "$two") \
+        "$qemu" "$@")
+    [[ $? = "$status" ]] || fail "$name: status not $status: $output"
+}
+
 counts() {
     "$compare" <(echo "$good") "$qemu" | grep -Eq "^ *$1 .* $2\$" || fail "QEMU's $1 are not $2"
 }
@@ -78,6 +87,15 @@ rejects "a line that makes no sense" '2s/gpa=/gpu=/'
 rejects "a delete of no slot" '' 'slot delete as=0 id=9 gpa=0x0 size=0x1000 ram=ram+0x0 flags=0x0'
 rejects "no slots at all" '/^slot/d'
 
+limits "limits that hold exactly" 0 1 14 66060288
+limits "a zap event too many" 1 0 14 66060288
+limits "a slot call too many" 1 1 13 66060288
+limits "a torn byte too many" 1 1 14 66060287
+limits "a limit that is no number" 1 1 14 few
+limits "a limit is missing" 1 1 14
+
+accepts "both traces in one file" '' "$(cat "$qemu")"
+counts "zap events" 23
 counts "slot calls" 58
 counts "deletes" 23
 counts "creates" 35

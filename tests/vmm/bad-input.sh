@@ -44,6 +44,20 @@ expect memory-small 'size from 1M' "$vmm" --memory 1023K
 expect memory-large 'to 3G' "$vmm" --memory 4G
 expect memory-odd 'multiple of 4K' "$vmm" --memory 1048577
 expect memory-no-number 'memory' "$vmm" --memory lots
+expect merge-unknown 'sticky, eager or none' "$vmm" --merge lazy
+expect merge-empty 'sticky, eager or none' "$vmm" --merge ''
+expect merge-missing 'needs a value' "$vmm" --merge
+expect boundary-odd 'multiple of 4K' "$vmm" --boundary 0xe8001
+expect boundary-zero 'above 0' "$vmm" --boundary 0
+expect boundary-high 'below 4G' "$vmm" --boundary 0x100000000
+expect boundary-wraps 'below 4G' "$vmm" --boundary 0x1000000000000f000
+expect boundary-no-number 'boundary hole' "$vmm" --boundary hole
+expect boundary-bare-prefix 'as in 0xe8000' "$vmm" --boundary 0x
+expect boundary-negative 'as in 0xe8000' "$vmm" --boundary=-4096
+expect boundary-second-is-bad 'boundary 1:' "$vmm" --boundary 0xf0000 --boundary 1
+many=()
+for ((i = 1; i <= 65; i++)); do many+=(--boundary "${i}M"); done
+expect boundaries-too-many 'no more than 64' "$vmm" "${many[@]}"
 expect unknown-option 'help' "$vmm" --frobnicate
 
 # The device is hidden, closed, or another one, in a mount namespace of the command's own.

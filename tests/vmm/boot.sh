@@ -36,6 +36,13 @@ boot() {
     report "$name" "$why"
 }
 
+# Three limits on what is done to slots must have been looked at: zap events, calls, bytes torn.
+boot_within_limits() {
+    boot "$@"
+    [[ $(grep -ac ', at most [0-9]*: holds$' "$logs/$1.log") = 3 ]] ||
+        report "$1-limits" "not all limits were looked at"
+}
+
 # The firmware runs to its end, and exactly these checks see the fault.
 plant() {
     local fault=$1 name=plant-$1 why='' seen
@@ -64,7 +71,10 @@ no_smm() {
 }
 
 boot own own
-boot seabios seabios
+boot_within_limits seabios seabios
+boot_within_limits seabios-boundaries seabios --boundary 0xe8000 --boundary 0xf0000
+boot seabios-eager seabios --merge eager
+boot seabios-none seabios --merge none
 boot seabios-3g seabios --memory 3G
 plant no-smram smbase space-1-shows-smram word-at-a0000 word-seen-in-smm
 plant open-smram closed-after-lock closed-before-opening space-0-hides-smram
