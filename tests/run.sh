@@ -116,6 +116,9 @@ step_lint() { check_each lint tests/lint.sh; }
 step_bench() {
     check gcc/build build build
     check bench/commit build/tests/bench/kvmas-bench commit --quick --check-memory
+    local launcher=()
+    [[ -w /dev/kvm ]] || launcher=(tests/lab/run --timeout 300)
+    check bench/slots "${launcher[@]}" build/tests/bench/kvmas-bench slots --quick
 }
 step_install() { check_each install tests/install.sh; }
 step_lab() {

@@ -11,10 +11,12 @@ enum {
 	BENCH_BROKEN = 1, /* a limit does not hold */
 	BENCH_FAILED =
 		2, /* nothing can be said: wrong arguments, or what ran is not what was meant */
+	BENCH_SKIPPED = 77, /* what it needs is not here */
 };
 
 /* A subcommand: argv[0] is its name. */
 int bench_commit(int argc, char **argv);
+int bench_slots(int argc, char **argv);
 
 /* A negative errno ends the program with a message. */
 void bench_must(int err, const char *what);

@@ -6,6 +6,7 @@
  *     stats    the clock; medians and percentiles of many single samples
  *     meter    how many bytes the library holds, and how often it asked for more
  *     scene    a tree of any size, spaces that show it, a listener on each, maybe a KVM
+ *     pair     two VMs of a real KVM with the same slots, one of them the library's
  *
  * Figures of two machines, or of two hours on a busy one, cannot be compared: compare those of one
  * run.
@@ -21,6 +22,7 @@ static const struct {
 	const char *help;
 } subcommands[] = {
 	{"commit", bench_commit, "one change of the tree, committed; memory held"},
+	{"slots", bench_slots, "KVM's slots changed, beside the bare ioctls"},
 };
 
 enum { NSUBCOMMANDS = sizeof(subcommands) / sizeof(subcommands[0]) };

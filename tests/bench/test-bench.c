@@ -10,6 +10,7 @@
 
 #include "bench.h"
 #include "commit.h"
+#include "slots.h"
 
 static void percentiles_are_those_of_the_sorted_samples(void **state)
 {
@@ -152,6 +153,46 @@ static void allocations_of_visible_commits_are_not_limited(void **state)
 	assert_int_equal(broken(&results, COMMIT_LIMITS_ALL), 0);
 }
 
+static unsigned broken_of_slots(const struct slots_results *results)
+{
+	FILE *nowhere = fopen("/dev/null", "w");
+	unsigned count;
+
+	assert_non_null(nowhere);
+	count = slots_check(nowhere, results);
+	fclose(nowhere);
+	return count;
+}
+
+static void each_slow_ratio_of_slots_breaks_one_limit(void **state)
+{
+	struct slots_results results = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < NSLOTS_SIZES * NWORKS; i++)
+		results.cells[i / NWORKS][i % NWORKS].ratio = 1.1;
+	assert_int_equal(broken_of_slots(&results), 0);
+	for (unsigned i = 0; i < NSLOTS_SIZES * NWORKS; i++) {
+		results.cells[i / NWORKS][i % NWORKS].ratio = 1.101;
+		assert_int_equal(broken_of_slots(&results), i + 1);
+	}
+}
+
+static void work_on_all_slots_takes_a_call_for_each(void **state)
+{
+	static const struct {
+		enum work work;
+		unsigned calls;
+	} cases[] = {
+		{WORK_DROP, 100},   {WORK_MAKE, 100}, {WORK_FLIP, 2},
+		{WORK_READONLY, 4}, {WORK_MOVE, 2},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(work_calls(cases[i].work, 100), cases[i].calls);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +202,8 @@ int main(void)
 		cmocka_unit_test(slow_commit_breaks_only_limits_on_time),
 		cmocka_unit_test(memory_limits_break_one_by_one),
 		cmocka_unit_test(allocations_of_visible_commits_are_not_limited),
+		cmocka_unit_test(each_slow_ratio_of_slots_breaks_one_limit),
+		cmocka_unit_test(work_on_all_slots_takes_a_call_for_each),
 	};
 
 	return cmocka_run_group_tests_name("bench", tests, NULL, NULL);
