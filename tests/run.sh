@@ -14,6 +14,7 @@
 #   bench            the benches, in short (limits are not looked at: see doc/testing.md)
 #   install          install, and build a program with pkg-config (tests/install.sh)
 #   lab              the lab itself, and the double of KVM beside the real ones, of two kernels
+#   live             guests that look at their memory while it changes, on /dev/kvm and in the lab
 #   vmm              the mini-VMM: bad input, firmware booted with SMM and without
 #   topo             kvmas-topo: QEMU's machines, series of changes, bad input; with sanitizers too
 #
@@ -139,6 +140,24 @@ step_lab() {
         /bin/busybox sh -c "echo 2 >/proc/sys/vm/nr_hugepages &&
             '$root/build/tests/test-discard'"
 }
+step_live() {
+    # One processor for the lab: with two its kernel, old or new, has panicked under the soak
+    # ("corrupted stack end"), as a real one does not. The vCPUs take turns on it.
+    local name lab=(tests/lab/run --cpus 1 --timeout 900 --env KVMAS_REQUIRE_KVM=1)
+    lab+=(--env KVMAS_SECONDS --env KVMAS_SEED)
+    check gcc/build build build
+    for name in bad-input flip hostile soak; do
+        [[ ! -w /dev/kvm ]] || check "live/$name-on-dev-kvm" env KVMAS_REQUIRE_KVM=1 \
+            "build/tests/live/test-$name"
+    done
+    for name in bad-input flip hostile soak spaces; do
+        check "live/$name-in-the-lab" "${lab[@]}" "build/tests/live/test-$name"
+    done
+    for name in bad-input soak; do
+        check "live/$name-on-backports" "${lab[@]}" --kernel backports \
+            "build/tests/live/test-$name"
+    done
+}
 step_vmm() {
     check gcc/build build build
     check_each vmm/bad-input tests/vmm/bad-input.sh build
@@ -158,7 +177,7 @@ step_topo() {
 }
 
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan tsan planted arm64 lint topo bench install lab vmm)
+((${#steps[@]})) || steps=(gcc clang asan tsan planted arm64 lint topo bench install lab live vmm)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done
