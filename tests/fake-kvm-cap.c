@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The test double of KVM: which capabilities it says it has, and those that can be enabled. What
- * they change is in fake-kvm-region.c and fake-kvm-dirty.c.
+ * they change is in fake-kvm-region.c, fake-kvm-dirty.c and fake-kvm-ring.c.
  */
 #include "fake-kvm-inner.h"
 #include "fake-kvm-uapi.h"
 
 #include <errno.h>
 
+/* Bytes: 65536 entries. */
+enum { MAX_RING_SIZE = 1 << 20 };
+
 /* kvm_vm_ioctl_enable_cap_generic. INITIALLY_SET goes with PROTECT_ENABLE only. */
 static int enable_manual_protect(struct fake_kvm *kvm, uint64_t options)
 {
 	uint64_t allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
 
-	if (options & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
+	if (kvm->config.no_manual)
+		return -EINVAL;
+	if (options & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE && !kvm->config.no_initially_set)
 		allowed |= KVM_DIRTY_LOG_INITIALLY_SET;
 	if (options & ~allowed)
 		return -EINVAL;
@@ -33,14 +38,10 @@ static int disable_quirks(struct fake_kvm *kvm, uint64_t quirks)
 	return 0;
 }
 
-int fake_kvm_enable_cap(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call)
+static int enable_flagless(struct fake_kvm *kvm, const struct kvm_enable_cap *cap)
 {
-	const struct kvm_enable_cap *cap = arg;
 	uint64_t options = cap->args[0];
 
-	call->flags = cap->flags;
-	if (cap->flags)
-		return -EINVAL;
 	switch (cap->cap) {
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return enable_manual_protect(kvm, options);
@@ -51,6 +52,30 @@ int fake_kvm_enable_cap(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *c
 	default:
 		return -EINVAL;
 	}
+}
+
+int fake_kvm_enable_cap(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call)
+{
+	const struct kvm_enable_cap *cap = arg;
+	uint64_t options = cap->args[0];
+
+	call->flags = cap->flags;
+	switch (cap->cap) {
+	case KVM_CAP_DIRTY_LOG_RING: /* looks at no flags */
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return fake_kvm_check_extension(kvm, cap->cap) ? fake_kvm_enable_ring(kvm, options)
+							       : -EINVAL;
+	default:
+		return cap->flags ? -EINVAL : enable_flagless(kvm, cap);
+	}
+}
+
+static int manual_options(const struct fake_kvm_config *config)
+{
+	if (config->no_manual)
+		return 0;
+	return KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+	       (config->no_initially_set ? 0 : KVM_DIRTY_LOG_INITIALLY_SET);
 }
 
 int fake_kvm_check_extension(const struct fake_kvm *kvm, uintptr_t cap)
@@ -67,8 +92,9 @@ int fake_kvm_check_extension(const struct fake_kvm *kvm, uintptr_t cap)
 		{KVM_CAP_CHECK_EXTENSION_VM, 1},
 		{KVM_CAP_ENABLE_CAP_VM, 1},
 		{KVM_CAP_IMMEDIATE_EXIT, 1},
-		{KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-		 KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET},
+		{KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, manual_options(config)},
+		{KVM_CAP_DIRTY_LOG_RING, config->no_ring ? 0 : MAX_RING_SIZE},
+		{KVM_CAP_DIRTY_LOG_RING_ACQ_REL, config->no_ring_acq_rel ? 0 : MAX_RING_SIZE},
 		{KVM_CAP_DISABLE_QUIRKS, 1},
 		{KVM_CAP_DISABLE_QUIRKS2, (int)config->quirks},
 		{KVM_CAP_USER_MEMORY2, config->version >= FAKE_KVM_6_12},

@@ -10,6 +10,19 @@
 
 /* ---- snapshots ---- */
 
+static void copy_vcpu(const struct fake_kvm_vcpu *from, struct fake_kvm_vcpu *to)
+{
+	struct fake_kvm_vcpu copy = *from;
+
+	copy.kvm = to->kvm;
+	copy.run = to->run;
+	copy.ring = to->ring;
+	*to = copy;
+	memcpy(to->run, from->run, from->run_size);
+	if (from->ring)
+		memcpy(to->ring, from->ring, from->kvm->ring_size);
+}
+
 struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm)
 {
 	struct fake_kvm_config config = kvm->config;
@@ -20,6 +33,7 @@ struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm)
 	copy->config = kvm->config;
 	copy->manual_protect = kvm->manual_protect;
 	copy->disabled_quirks = kvm->disabled_quirks;
+	copy->ring_size = kvm->ring_size;
 	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++)
 		for (unsigned i = 0; i < kvm->spaces[as_id].nslots; i++) {
 			const struct fake_kvm_slot *from = kvm->spaces[as_id].by_gpa[i];
@@ -28,8 +42,12 @@ struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm)
 			*slot = *from;
 			slot->bitmap = fake_kvm_copy_bitmap(from->bitmap, slot_pages(kvm, from));
 			slot->mapped = fake_kvm_copy_bitmap(from->mapped, slot_pages(kvm, from));
+			slot->writable =
+				fake_kvm_copy_bitmap(from->writable, slot_pages(kvm, from));
 			fake_kvm_put_in(copy, slot);
 		}
+	for (unsigned i = 0; i < kvm->nvcpus; i++)
+		copy_vcpu(kvm->vcpus[i], fake_kvm_add_vcpu(copy));
 	return copy;
 }
 
@@ -45,12 +63,30 @@ static bool equal_bits(const struct fake_kvm *kvm, const struct fake_kvm_slot *a
 {
 	size_t size = bitmap_words(slot_pages(kvm, a)) * sizeof(*a->bitmap);
 
-	return !a->bitmap || memcmp(a->bitmap, b->bitmap, size) == 0;
+	return !a->bitmap == !b->bitmap && (!a->bitmap || memcmp(a->bitmap, b->bitmap, size) == 0);
+}
+
+/* What is in the rings, harvested or not, and in the buffers. */
+static bool equal_vcpus(const struct fake_kvm *a, const struct fake_kvm *b)
+{
+	for (unsigned i = 0; i < a->nvcpus; i++) {
+		const struct fake_kvm_vcpu *left = a->vcpus[i], *right = b->vcpus[i];
+
+		if (left->pushed != right->pushed || left->reset != right->reset ||
+		    left->npml != right->npml ||
+		    memcmp(left->pml, right->pml, left->npml * sizeof(left->pml[0])) != 0 ||
+		    (left->ring && memcmp(left->ring, right->ring, a->ring_size) != 0))
+			return false;
+	}
+	return true;
 }
 
 static bool equal_vms(const struct fake_kvm *a, const struct fake_kvm *b, bool with_bits)
 {
-	if (a->config.spaces != b->config.spaces || a->manual_protect != b->manual_protect)
+	if (a->config.spaces != b->config.spaces || a->manual_protect != b->manual_protect ||
+	    a->ring_size != b->ring_size || a->nvcpus != b->nvcpus)
+		return false;
+	if (with_bits && !equal_vcpus(a, b))
 		return false;
 	for (unsigned as_id = 0; as_id < a->config.spaces; as_id++) {
 		const struct fake_kvm_space *left = &a->spaces[as_id], *right = &b->spaces[as_id];
@@ -82,6 +118,26 @@ static bool ends_clear(const uint64_t *bitmap, uint64_t nbits)
 	return !bitmap || !(bitmap[bitmap_words(nbits) - 1] & ~tail_mask(nbits));
 }
 
+static bool has_right_bitmap(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot)
+{
+	bool logged = slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+
+	return !slot->bitmap == !logged || (kvm->ring_size && logged);
+}
+
+/* What is in a vCPU's buffer is not yet dirty. */
+static bool is_noticed(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot)
+{
+	const uint64_t *bitmap = kvm->ring_size || kvm->config.pml ? NULL : slot->bitmap;
+
+	if (!slot->writable != !slot->mapped)
+		return false;
+	for (size_t i = 0; slot->mapped && i < bitmap_words(slot_pages(kvm, slot)); i++)
+		if (slot->writable[i] & ~(slot->mapped[i] & (bitmap ? bitmap[i] : UINT64_MAX)))
+			return false;
+	return true;
+}
+
 /* What can be said of a slot alone. */
 static const char *validate_slot(const struct fake_kvm *kvm, unsigned as_id,
 				 const struct fake_kvm_slot *slot)
@@ -94,10 +150,12 @@ static const char *validate_slot(const struct fake_kvm *kvm, unsigned as_id,
 		return "I6: an id past the limit";
 	if (!fake_kvm_is_within_limits(kvm, slot))
 		return "I6: a slot that KVM would not have created";
-	if (!slot->bitmap != !(slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
+	if (!has_right_bitmap(kvm, slot))
 		return "I4: a slot has LOG or a bitmap, but not both";
 	if (!ends_clear(slot->bitmap, npages) || !ends_clear(slot->mapped, npages))
 		return "I5: a bit is set past the end of its slot";
+	if (!is_noticed(kvm, slot))
+		return "I7: a page is writable that is not mapped, or not dirty";
 	return NULL;
 }
 
@@ -120,6 +178,19 @@ static const char *validate_space(const struct fake_kvm *kvm, unsigned as_id, ui
 	return NULL;
 }
 
+static const char *validate_vcpus(const struct fake_kvm *kvm)
+{
+	for (unsigned i = 0; i < kvm->nvcpus; i++) {
+		const struct fake_kvm_vcpu *vcpu = kvm->vcpus[i];
+
+		if (!vcpu->ring != !kvm->ring_size)
+			return "I8: a ring is missing, or one too many";
+		if (vcpu->pushed - vcpu->reset > kvm->ring_size / sizeof(*vcpu->ring))
+			return "I8: more entries were reset than pushed, or pushed than fit";
+	}
+	return NULL;
+}
+
 const char *fake_kvm_validate(const struct fake_kvm *kvm)
 {
 	uint64_t npages = 0;
@@ -130,5 +201,5 @@ const char *fake_kvm_validate(const struct fake_kvm *kvm)
 		if (wrong)
 			return wrong;
 	}
-	return npages == kvm->npages ? NULL : "I3: the sum of pages is wrong";
+	return npages == kvm->npages ? validate_vcpus(kvm) : "I3: the sum of pages is wrong";
 }

@@ -5,6 +5,7 @@
  */
 #include "fake-kvm-fixture.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 uint64_t pages(uint64_t n)
@@ -61,6 +62,40 @@ int set_manual(struct fake_kvm *kvm, uint64_t options)
 	};
 
 	return call(kvm, KVM_ENABLE_CAP, &cap);
+}
+
+int set_ring(struct fake_kvm *kvm, uint64_t size)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_DIRTY_LOG_RING_ACQ_REL, .args = {size}};
+
+	return call(kvm, KVM_ENABLE_CAP, &cap);
+}
+
+int reset_rings(struct fake_kvm *kvm)
+{
+	return call(kvm, KVM_RESET_DIRTY_RINGS, NULL);
+}
+
+int store(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gfn)
+{
+	return fake_kvm_vcpu_write(vcpu, as_id, pages(gfn), 8);
+}
+
+void assert_harvest(struct fake_kvm_vcpu *vcpu, uint32_t from, const char *expected)
+{
+	uint32_t mask = vcpu->kvm->ring_size / sizeof(*vcpu->ring) - 1;
+	char text[1024] = "";
+	size_t length = 0;
+
+	for (; vcpu->ring[from & mask].flags == KVM_DIRTY_GFN_F_DIRTY; from++) {
+		struct kvm_dirty_gfn *entry = &vcpu->ring[from & mask];
+
+		if (length + 32 < sizeof(text))
+			length += (size_t)snprintf(text + length, 32, "%x:%llu ", entry->slot,
+						   (unsigned long long)entry->offset);
+		entry->flags |= KVM_DIRTY_GFN_F_RESET;
+	}
+	assert_string_equal(text, expected);
 }
 
 int write_page(struct fake_kvm *kvm, unsigned as_id, uint64_t gfn)

@@ -41,9 +41,18 @@ int set(struct fake_kvm *kvm, uint32_t slot, uint64_t gfn, uint64_t npages, uint
 int get(struct fake_kvm *kvm, unsigned as_id, unsigned id, uint64_t *bits);
 int clear(struct fake_kvm *kvm, unsigned as_id, unsigned id, uint32_t num_pages, uint64_t bits);
 int set_manual(struct fake_kvm *kvm, uint64_t options);
+/* KVM_ENABLE_CAP of KVM_CAP_DIRTY_LOG_RING_ACQ_REL; KVM_RESET_DIRTY_RINGS. */
+int set_ring(struct fake_kvm *kvm, uint64_t size);
+int reset_rings(struct fake_kvm *kvm);
 
 int write_page(struct fake_kvm *kvm, unsigned as_id, uint64_t gfn);
 int read_page(struct fake_kvm *kvm, unsigned as_id, uint64_t gfn);
+
+/* One page, written by a vCPU. */
+int store(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gfn);
+/* What a vCPU's ring has from an entry on, up to the first that is not dirty: "slot:page " for
+ * each, the slot in hex. It is harvested. */
+void assert_harvest(struct fake_kvm_vcpu *vcpu, uint32_t from, const char *expected);
 
 void assert_valid(const struct fake_kvm *kvm);
 /* What a get gives is this; where protection is automatic, that clears it. */

@@ -8,6 +8,9 @@
 
 #include "fake-kvm.h"
 
+/* What of a ring is for what comes while the vCPU is on its way out. */
+enum { FAKE_KVM_RING_RESERVED = 64 };
+
 static inline uint64_t slot_pages(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot)
 {
 	return slot->size / kvm->page_size;
@@ -42,12 +45,32 @@ int fake_kvm_set_region2(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *
 /* Whether KVM would create such a slot (I6). */
 bool fake_kvm_is_within_limits(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot);
 
-/* fake-kvm-dirty.c. Bitmaps for free(); the copy of NULL is NULL. */
+/* fake-kvm-dirty.c. Bitmaps for free(); the copy of NULL is NULL, which has no bit. */
 uint64_t *fake_kvm_new_bitmap(uint64_t nbits, bool ones);
 uint64_t *fake_kvm_copy_bitmap(const uint64_t *bitmap, uint64_t nbits);
+bool fake_kvm_has_bit(const uint64_t *bitmap, uint64_t bit);
+void fake_kvm_drop_mappings(struct fake_kvm_slot *slot);
+void fake_kvm_drop_all_mappings(struct fake_kvm *kvm);
+/* From now on writes to pages of these 64 are noticed. */
+void fake_kvm_arm(struct fake_kvm_slot *slot, uint64_t word, uint64_t bits);
+/* A page of a slot has been written: by a vCPU, or by none (NULL). */
+void fake_kvm_mark(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint64_t page,
+		   struct fake_kvm_vcpu *vcpu);
 /* The ioctls, under the VM's lock: 0 or a negative errno. */
 int fake_kvm_get_dirty_log(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
 int fake_kvm_clear_dirty_log(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+
+/* fake-kvm-ring.c. Under the VM's lock, all of them. */
+int fake_kvm_reset_rings(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+int fake_kvm_enable_ring(struct fake_kvm *kvm, uint64_t size);
+/* An ioctl on a vCPU's fd; NULL for the fd of none. */
+int fake_kvm_vcpu_ioctl(struct fake_kvm_vcpu *vcpu, unsigned long request);
+struct fake_kvm_vcpu *fake_kvm_find_vcpu(const struct fake_kvm *kvm, int fd);
+void fake_kvm_push(struct fake_kvm_vcpu *vcpu, uint32_t slot, uint64_t offset);
+bool fake_kvm_has_room(const struct fake_kvm_vcpu *vcpu, uint64_t nentries);
+void fake_kvm_flush(struct fake_kvm_vcpu *vcpu);
+void fake_kvm_log_in_buffer(struct fake_kvm_vcpu *vcpu, uint64_t gpa);
+void fake_kvm_free_vcpu(struct fake_kvm_vcpu *vcpu);
 
 /* fake-kvm-cap.c. The same; and what KVM says of a capability, 0 of one it does not know. */
 int fake_kvm_enable_cap(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);

@@ -48,12 +48,6 @@ static const struct {
 	[FAKE_KVM_FLAGS] = {1, 0},
 };
 
-static void drop_mappings(struct fake_kvm_slot *slot)
-{
-	free(slot->mapped);
-	slot->mapped = NULL;
-}
-
 static bool zaps_slot_only(const struct fake_kvm *kvm)
 {
 	return kvm->config.zap == FAKE_KVM_ZAP_SLOT ||
@@ -62,13 +56,10 @@ static bool zaps_slot_only(const struct fake_kvm *kvm)
 
 static void zap(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
 {
-	if (zaps_slot_only(kvm)) {
-		drop_mappings(slot);
-		return;
-	}
-	for (unsigned as_id = 0; as_id < kvm->config.spaces; as_id++)
-		for (unsigned i = 0; i < kvm->spaces[as_id].nslots; i++)
-			drop_mappings(kvm->spaces[as_id].by_gpa[i]);
+	if (zaps_slot_only(kvm))
+		fake_kvm_drop_mappings(slot);
+	else
+		fake_kvm_drop_all_mappings(kvm);
 }
 
 static void pay(struct fake_kvm *kvm, enum fake_kvm_op op, struct fake_kvm_slot *slot)
@@ -192,9 +183,11 @@ static int check_before_swap(struct fake_kvm *kvm, enum fake_kvm_op op,
 	return 0;
 }
 
-static bool needs_bitmap(const struct fake_kvm_slot *slot, uint32_t flags)
+/* With rings there is none, but that of a slot which had it before (kvm_use_dirty_bitmap). */
+static bool needs_bitmap(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot,
+			 uint32_t flags)
 {
-	return flags & KVM_MEM_LOG_DIRTY_PAGES && !(slot && slot->bitmap);
+	return flags & KVM_MEM_LOG_DIRTY_PAGES && !kvm->ring_size && !(slot && slot->bitmap);
 }
 
 /* Checks 20 to 23 (kvm_prepare_memory_region). */
@@ -204,7 +197,7 @@ static int check_after_swap(struct fake_kvm *kvm, enum fake_kvm_op op,
 {
 	if (op == FAKE_KVM_DELETE)
 		return 0;
-	if (needs_bitmap(slot, region->flags) && lacks_memory(kvm, FAKE_KVM_ALLOC_BITMAP))
+	if (needs_bitmap(kvm, slot, region->flags) && lacks_memory(kvm, FAKE_KVM_ALLOC_BITMAP))
 		return -ENOMEM;
 	if (!settles(op))
 		return 0;
@@ -215,12 +208,23 @@ static int check_after_swap(struct fake_kvm *kvm, enum fake_kvm_op op,
 
 /* ---- doing it ---- */
 
+/* kvm_mmu_slot_apply_flags: writes are noticed from now on, but where all is dirty at first. */
+static void watch_writes(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint32_t flags)
+{
+	bool begins = flags & ~slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
+
+	if (!begins || kvm->manual_protect & KVM_DIRTY_LOG_INITIALLY_SET)
+		return;
+	for (size_t i = 0; i < bitmap_words(slot_pages(kvm, slot)); i++)
+		fake_kvm_arm(slot, i, UINT64_MAX);
+}
+
 /* A bitmap stays while LOG does; a new one is all clean or all dirty. */
 static void set_flags(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint32_t flags)
 {
 	bool ones = kvm->manual_protect & KVM_DIRTY_LOG_INITIALLY_SET;
 
-	if (needs_bitmap(slot, flags)) {
+	if (needs_bitmap(kvm, slot, flags)) {
 		slot->bitmap = fake_kvm_new_bitmap(slot_pages(kvm, slot), ones);
 		kvm->bitmap_pages += slot_pages(kvm, slot);
 	}
@@ -228,6 +232,7 @@ static void set_flags(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint32_t
 		free(slot->bitmap);
 		slot->bitmap = NULL;
 	}
+	watch_writes(kvm, slot, flags);
 	slot->flags = flags;
 }
 

@@ -13,18 +13,23 @@
  * (kvm_prepare_memory_region).
  *
  * Here are the slots, the hook and the life of a VM. What sets a slot, and what that costs, is in
- * fake-kvm-region.c; dirty bitmaps and the guest's accesses in fake-kvm-dirty.c, capabilities in
- * fake-kvm-cap.c, snapshots and the check of the invariants in fake-kvm-check.c.
+ * fake-kvm-region.c; dirty bitmaps and the guest's accesses in fake-kvm-dirty.c, vCPUs and dirty
+ * rings in fake-kvm-ring.c, capabilities in fake-kvm-cap.c, snapshots and the check of the
+ * invariants in fake-kvm-check.c.
  *
  * Invariants (fake_kvm_validate):
  *   I1  by_gpa is sorted, and its slots do not overlap.
  *   I2  by_id is sorted, without doubles, and holds the slots of by_gpa; each knows its space.
  *   I3  npages is the sum of the pages of all slots of all spaces.
- *   I4  A slot has a bitmap if and only if it has KVM_MEM_LOG_DIRTY_PAGES.
+ *   I4  A slot has a bitmap if and only if it has KVM_MEM_LOG_DIRTY_PAGES; with rings it may
+ *       have one then.
  *   I5  No bit of a bitmap or of a map of mappings stands for a page past the slot's end.
  *   I6  Every slot is one that KVM would create: aligned, not empty, within the limits.
+ *   I7  What is writable is mapped; and dirty, if the slot has a bitmap that counts.
+ *   I8  vCPUs have a ring if and only if the VM has rings; no more entries were reset than pushed,
+ *       and no more are used than it has.
  *
- * Left out: the dirty ring, slots bound to a guest_memfd, buses, PML. The kernel's check that the
+ * Left out: slots bound to a guest_memfd, buses. The kernel's check that the
  * sum of pages does not wrap cannot fail on a 64-bit host.
  *
  * Cost: lookup O(log n), create and delete O(n) at worst, O(log n) at the end of the arrays.
@@ -149,8 +154,8 @@ void fake_kvm_take_out(struct fake_kvm *kvm, struct fake_kvm_slot *slot)
 
 void fake_kvm_free_slot(struct fake_kvm_slot *slot)
 {
+	fake_kvm_drop_mappings(slot);
 	free(slot->bitmap);
-	free(slot->mapped);
 	free(slot);
 }
 
@@ -166,6 +171,7 @@ static const struct handler {
 	{KVM_SET_USER_MEMORY_REGION2, FAKE_KVM_SET, FAKE_KVM_6_12, fake_kvm_set_region2},
 	{KVM_GET_DIRTY_LOG, FAKE_KVM_GET, FAKE_KVM_6_1, fake_kvm_get_dirty_log},
 	{KVM_CLEAR_DIRTY_LOG, FAKE_KVM_CLEAR, FAKE_KVM_6_1, fake_kvm_clear_dirty_log},
+	{KVM_RESET_DIRTY_RINGS, FAKE_KVM_RESET, FAKE_KVM_6_1, fake_kvm_reset_rings},
 	{KVM_ENABLE_CAP, FAKE_KVM_CAP, FAKE_KVM_6_1, fake_kvm_enable_cap},
 };
 
@@ -178,7 +184,7 @@ static const struct handler *find_handler(const struct fake_kvm *kvm, unsigned l
 }
 
 /*
- * All arguments but one begin with the slot's number, and that of KVM_SET_USER_MEMORY_REGION2 with
+ * All arguments but two begin with the slot's number, and that of KVM_SET_USER_MEMORY_REGION2 with
  * that of KVM_SET_USER_MEMORY_REGION.
  */
 static void describe(struct fake_kvm_call *call, const void *arg)
@@ -186,7 +192,7 @@ static void describe(struct fake_kvm_call *call, const void *arg)
 	const struct kvm_userspace_memory_region *region = arg;
 	const struct kvm_clear_dirty_log *log = arg;
 
-	if (!arg || call->op == FAKE_KVM_CAP)
+	if (!arg || call->op == FAKE_KVM_CAP || call->op == FAKE_KVM_RESET)
 		return;
 	call->as_id = *(const uint32_t *)arg >> 16;
 	call->id = *(const uint32_t *)arg & 0xffff;
@@ -235,7 +241,9 @@ static int serve(struct fake_kvm *kvm, const struct handler *handler, void *arg)
 	describe(&call, arg);
 	call.result = planned_failure(kvm);
 	if (call.result == 0)
-		call.result = arg ? handler->handle(kvm, arg, &call) : -EFAULT; /* 1 */
+		call.result = arg || handler->op == FAKE_KVM_RESET
+				      ? handler->handle(kvm, arg, &call)
+				      : -EFAULT; /* 1 */
 	record(kvm, &call);
 	return call.result;
 }
@@ -244,9 +252,10 @@ int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg)
 {
 	struct fake_kvm *kvm = data;
 	const struct handler *handler = find_handler(kvm, request);
+	struct fake_kvm_vcpu *vcpu = fake_kvm_find_vcpu(kvm, fd);
 	int r;
 
-	if (fd != kvm->fd)
+	if (fd != kvm->fd && !vcpu)
 		return -EBADF;
 	/* Before the lock, which a forked child may find taken for ever. */
 	if (getpid() != kvm->pid)
@@ -254,6 +263,8 @@ int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg)
 	pthread_mutex_lock(&kvm->lock);
 	if (kvm->dead)
 		r = -EIO;
+	else if (vcpu)
+		r = fake_kvm_vcpu_ioctl(vcpu, request);
 	else if (request == KVM_CHECK_EXTENSION)
 		r = fake_kvm_check_extension(kvm, (uintptr_t)arg);
 	else
@@ -365,6 +376,8 @@ void fake_kvm_free(struct fake_kvm *kvm)
 		free(space->by_gpa);
 		free(space->by_id);
 	}
+	for (unsigned i = 0; i < kvm->nvcpus; i++)
+		fake_kvm_free_vcpu(kvm->vcpus[i]);
 	pthread_mutex_destroy(&kvm->lock);
 	free(kvm->calls);
 	free(kvm);

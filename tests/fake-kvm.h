@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A test double of one KVM virtual machine's memory slots and dirty bitmaps, to be plugged into
- * struct kvmas_kvm_config: .vm_fd = kvm->fd, .ioctl = fake_kvm_ioctl, .ioctl_data = kvm. A test
- * that wants something to happen between two ioctls passes a function of its own that calls
- * fake_kvm_ioctl.
+ * A test double of one KVM virtual machine's memory slots, dirty bitmaps and dirty rings, to be
+ * plugged into struct kvmas_kvm_config: .vm_fd = kvm->fd, .ioctl = fake_kvm_ioctl, .ioctl_data =
+ * kvm. A test that wants something to happen between two ioctls passes a function of its own that
+ * calls fake_kvm_ioctl.
  *
  * The structs are open. Tests may read all of them and write what is marked as a knob; writing
  * anything else plants a corruption, which is what the tests of the checkers do.
@@ -24,6 +24,8 @@ enum {
 	FAKE_KVM_FD = 1000,
 	FAKE_KVM_MAX_SPACES = 4,
 	FAKE_KVM_PRIVATE_SLOTS = 3,
+	FAKE_KVM_MAX_VCPUS = 16,
+	FAKE_KVM_PML_SIZE = 512,
 };
 
 /* What a call is, as the kernel sees it. */
@@ -36,7 +38,8 @@ enum fake_kvm_op {
 	FAKE_KVM_SAME, /* all arguments as they are: nothing done */
 	FAKE_KVM_GET,
 	FAKE_KVM_CLEAR,
-	FAKE_KVM_CAP, /* KVM_ENABLE_CAP */
+	FAKE_KVM_RESET, /* KVM_RESET_DIRTY_RINGS */
+	FAKE_KVM_CAP,   /* KVM_ENABLE_CAP */
 	FAKE_KVM_NOPS,
 };
 
@@ -70,9 +73,16 @@ struct fake_kvm_config {
 	uint64_t hva_limit;   /* no slot's memory may go past this; 0: 2^56 less a page */
 	int fd;               /* what ioctls must be issued on; 0: FAKE_KVM_FD */
 	enum fake_kvm_zap zap;
-	bool shadow_mmu;      /* a guest's read marks nothing; with TDP it may, see fake_kvm_read */
-	bool no_readonly_mem; /* KVM_MEM_READONLY is refused */
-	bool private_slots;   /* begin with the three of an Intel host, where QEMU has them */
+	bool shadow_mmu; /* a guest's read marks nothing; with TDP it may, see fake_kvm_read */
+	/* The guest's instructions are interpreted: each write is noticed, reads never. */
+	bool emulates;
+	bool pml;              /* vCPUs log their writes in buffers of their own: fake_kvm_vcpu */
+	bool no_readonly_mem;  /* KVM_MEM_READONLY is refused */
+	bool no_manual;        /* no KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; and */
+	bool no_initially_set; /* that without KVM_DIRTY_LOG_INITIALLY_SET */
+	bool no_ring;          /* no KVM_CAP_DIRTY_LOG_RING, as on arm64 */
+	bool no_ring_acq_rel;  /* no KVM_CAP_DIRTY_LOG_RING_ACQ_REL, as before 6.1 */
+	bool private_slots;    /* begin with the three of an Intel host, where QEMU has them */
 	enum fake_kvm_version version;
 	uint64_t quirks; /* those that can be disabled; 0: those of the version */
 };
@@ -84,8 +94,33 @@ struct fake_kvm_slot {
 	uint64_t size;
 	uint64_t hva;
 	uint32_t flags;
-	uint64_t *bitmap; /* bit i: page i of the slot is dirty. NULL without LOG */
+	uint64_t *bitmap; /* bit i: page i of the slot is dirty. NULL without LOG, or with rings */
 	uint64_t *mapped; /* bit i: the guest has page i mapped. NULL: none */
+	/* bit i: it is mapped so that the guest's writes are not noticed. NULL like mapped */
+	uint64_t *writable;
+};
+
+/*
+ * A vCPU. Where KVM has Intel's page-modification log (config.pml), what a guest writes is first
+ * only in pml, as addresses: GET and RESET do not see it, and the slots are those of the moment
+ * when it is flushed (vmx_flush_pml_buffer). Every exit does that: KVM_RUN, fake_kvm_vcpu_flush, a
+ * full buffer, a fault, a change of space. (A write to a page that is not mapped is a fault, too;
+ * here it goes to the buffer all the same: a KVM that knows less than the real one.)
+ */
+struct fake_kvm_vcpu {
+	struct fake_kvm *kvm;
+	unsigned index;
+	int fd;              /* kvm->fd + 1 + index */
+	struct kvm_run *run; /* KVM_RUN on fd: -EINTR, or 0 with KVM_EXIT_DIRTY_RING_FULL */
+	size_t run_size;
+	struct kvm_dirty_gfn *ring; /* as user space maps it: page-aligned; NULL without rings */
+	uint32_t pushed;            /* entries ever; the next one is this modulo the ring's size */
+	uint32_t reset;             /* entries ever */
+	unsigned as_id;             /* the space it is in: that of its last access */
+	uint64_t smbase;            /* knob; 0x30000 at first */
+	uint64_t pml[FAKE_KVM_PML_SIZE];
+	unsigned npml;
+	unsigned nruns; /* KVM_RUN calls */
 };
 
 struct fake_kvm_space {
@@ -117,12 +152,23 @@ struct fake_kvm {
 	struct fake_kvm_space spaces[FAKE_KVM_MAX_SPACES];
 	uint64_t npages;         /* of all slots in all spaces */
 	uint64_t manual_protect; /* KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, _INITIALLY_SET */
+	uint32_t ring_size;      /* bytes of each vCPU's ring; 0: bitmaps */
+	struct fake_kvm_vcpu *vcpus[FAKE_KVM_MAX_VCPUS];
+	unsigned nvcpus;
 	uint64_t disabled_quirks;
 	pthread_mutex_t lock; /* kvm->slots_lock: one per VM */
 	pid_t pid;
 
 	bool dead;           /* knob: every ioctl gives -EIO */
 	bool fault_copy_out; /* knob: the next GET that gets so far cannot write its buffer */
+	/* knob: a signal comes in the middle of the next RESET (Linux 6.16) */
+	struct {
+		bool comes;
+		unsigned after; /* entries that were reset by then */
+		int error;      /* what it gives, positive; 0: how many, as Linux does */
+		bool forgets;   /* the last of them are not watched again, as by Linux */
+		bool blockable; /* it waits as long as the thread blocks SIGALRM */
+	} signal;
 	struct {
 		unsigned at; /* which ioctl from now; 0: none */
 		bool from;   /* and all after it */
@@ -153,22 +199,46 @@ void fake_kvm_free(struct fake_kvm *kvm);
 
 /*
  * The hook. KVM_SET_USER_MEMORY_REGION, from 6.12 on KVM_SET_USER_MEMORY_REGION2 (a guest_memfd is
- * never one: -EBADF or -EINVAL), KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG, KVM_CHECK_EXTENSION,
- * KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 and KVM_CAP_DISABLE_QUIRKS, ..._QUIRKS2;
- * -ENOTTY for others, -EBADF for another fd, -EIO when dead or in a forked child. A buffer faults
- * if it is NULL.
+ * never one: -EBADF or -EINVAL), KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG, KVM_RESET_DIRTY_RINGS,
+ * KVM_CHECK_EXTENSION, KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_DIRTY_LOG_RING,
+ * ..._ACQ_REL, KVM_CAP_DISABLE_QUIRKS and ..._QUIRKS2; on a vCPU's fd KVM_RUN. -ENOTTY for others,
+ * -EBADF for another fd, -EIO when dead or in a forked child. A buffer faults if it is NULL.
  */
 int fake_kvm_ioctl(void *data, int fd, unsigned long request, void *arg);
 
 /*
  * Guest accesses in a space. They only mark: use fake_kvm_hva to reach the memory. -EFAULT, and
  * nothing marked, where a page has no slot, or is written and its slot is KVM_MEM_READONLY: that
- * would be an MMIO exit. KVM's own writers (kvmclock: space 0 always; SMM state save: space 1) are
- * writes like any other. A read marks a page that was not mapped, is writable and logged, unless
- * the MMU is a shadow one. Size 0 is 1.
+ * would be an MMIO exit. A read marks a page that was not mapped, is writable and logged, unless
+ * the MMU is a shadow one. A page that was marked is not marked again before it has been armed: by
+ * a GET that clears, by CLEAR or RESET, by LOG, or because its mapping was dropped. Size 0 is 1.
+ *
+ * These are by no vCPU: they are not in any buffer, and with rings they leave no trace at all, as
+ * what KVM writes while no vCPU runs (mark_page_dirty_in_slot).
  */
 int fake_kvm_write(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size);
 int fake_kvm_read(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size);
+
+/* Make a vCPU, which ends with the VM. More than FAKE_KVM_MAX_VCPUS abort. */
+struct fake_kvm_vcpu *fake_kvm_add_vcpu(struct fake_kvm *kvm);
+
+/*
+ * The same by a vCPU. 1, and nothing done, if it would not run, but exit with
+ * KVM_EXIT_DIRTY_RING_FULL; also if so many pages at once do not fit into its ring, which has room
+ * for 64 when it is not yet full.
+ */
+int fake_kvm_vcpu_write(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gpa, uint64_t size);
+int fake_kvm_vcpu_read(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gpa, uint64_t size);
+/*
+ * What KVM writes for a vCPU as it enters the guest, each time a mark, whatever is mapped: the time
+ * (kvmclock: 32 bytes in space 0, wherever the vCPU is), and the state that an SMI saves (the last
+ * 512 bytes of smbase + 64 KiB, in space 1, in which it is then). As above; from Linux 6.2 on a VM
+ * is dead if that state cannot be saved.
+ */
+int fake_kvm_clock(struct fake_kvm_vcpu *vcpu, uint64_t gpa);
+int fake_kvm_smm_save(struct fake_kvm_vcpu *vcpu);
+/* The vCPU leaves the guest: its buffer is emptied. */
+void fake_kvm_vcpu_flush(struct fake_kvm_vcpu *vcpu);
 
 /* The slot that a space has at gpa, valid until the next ioctl; NULL for none. */
 struct fake_kvm_slot *fake_kvm_find(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa);
@@ -204,9 +274,9 @@ void fake_kvm_fail_alloc(struct fake_kvm *kvm, enum fake_kvm_alloc what, unsigne
 /* Set the counters to 0 and forget the calls. */
 void fake_kvm_reset(struct fake_kvm *kvm);
 
-/* A copy of slots, bitmaps and settings, as a VM of its own; to be freed. */
+/* A copy of slots, bitmaps, vCPUs and settings, as a VM of its own; to be freed. */
 struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm);
-/* Whether two VMs have the same slots with the same ids, dirty bits, and log mode. */
+/* Whether two VMs have the same slots with the same ids, dirty bits, rings, and log mode. */
 bool fake_kvm_equal(const struct fake_kvm *a, const struct fake_kvm *b);
 /* The same, whatever the dirty bits. */
 bool fake_kvm_equal_slots(const struct fake_kvm *a, const struct fake_kvm *b);

@@ -37,6 +37,8 @@ static uint32_t slot_number(const struct kvm_limits *limits, const struct kvm_st
 
 	if (as_id == KVM_PAST_SPACES)
 		as_id = limits->spaces;
+	if (id == KVM_CODE_ID)
+		id = limits->nr_memslots - 3;
 	if (id == KVM_LAST_ID || id == KVM_PAST_IDS)
 		id = limits->nr_memslots - (id == KVM_LAST_ID);
 	return as_id << 16 | id;
@@ -116,14 +118,24 @@ static int run_clear(struct kvm_vm *vm, const struct kvm_step *step)
 
 static int run_enable_cap(struct kvm_vm *vm, const struct kvm_step *step)
 {
+	static const uint32_t caps[KVM_STEP_KINDS] = {
+		[KVM_STEP_MANUAL] = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		[KVM_STEP_QUIRKS] = KVM_CAP_DISABLE_QUIRKS2,
+		[KVM_STEP_RING] = KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
+	};
 	struct kvm_enable_cap cap = {
-		.cap = step->kind == KVM_STEP_MANUAL ? KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2
-						     : KVM_CAP_DISABLE_QUIRKS2,
+		.cap = caps[step->kind],
 		.flags = step->flags,
 		.args = {step->options},
 	};
+	int r;
 
-	return issue(vm, KVM_ENABLE_CAP, step, &cap);
+	if (step->kind == KVM_STEP_RING && step->id == 1)
+		cap.cap = KVM_CAP_DIRTY_LOG_RING;
+	r = issue(vm, KVM_ENABLE_CAP, step, &cap);
+	if (r == 0 && step->kind == KVM_STEP_RING)
+		vm->ring_size = (uint32_t)step->options;
+	return r;
 }
 
 static int run_nothing(struct kvm_vm *vm, const struct kvm_step *step)
@@ -139,10 +151,10 @@ int kvm_step_run(struct kvm_vm *vm, const struct kvm_step *step)
 		[KVM_STEP_END] = run_nothing,       [KVM_STEP_SET] = run_set,
 		[KVM_STEP_GET] = run_get,           [KVM_STEP_CLEAR] = run_clear,
 		[KVM_STEP_MANUAL] = run_enable_cap, [KVM_STEP_SET2] = run_set2,
-		[KVM_STEP_QUIRKS] = run_enable_cap,
+		[KVM_STEP_QUIRKS] = run_enable_cap, [KVM_STEP_RING] = run_enable_cap,
 	};
 
-	return runs[step->kind](vm, step);
+	return step->kind < KVM_STEP_RESET ? runs[step->kind](vm, step) : kvm_access_run(vm, step);
 }
 
 /* ---- sequences ---- */
@@ -151,12 +163,13 @@ const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *seq
 {
 	const struct kvm_limits *limits = &vm->limits;
 	bool zap_quirk = limits->quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL;
+	bool spaces = limits->spaces >= 2, ring = limits->ring && limits->small_ring;
 	const struct {
 		bool met;
 		const char *reason;
 	} needs[] = {
 		[KVM_NEEDS_NOTHING] = {true, NULL},
-		[KVM_NEEDS_TWO_SPACES] = {limits->spaces >= 2, "needs two address spaces"},
+		[KVM_NEEDS_TWO_SPACES] = {spaces, "needs two address spaces"},
 		[KVM_NEEDS_READONLY] = {limits->readonly_mem, "needs KVM_CAP_READONLY_MEM"},
 		[KVM_NEEDS_NO_READONLY] = {!limits->readonly_mem,
 					   "needs a KVM without KVM_CAP_READONLY_MEM"},
@@ -169,6 +182,18 @@ const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *seq
 		[KVM_NEEDS_ZAP_QUIRK] = {zap_quirk, "needs KVM_X86_QUIRK_SLOT_ZAP_ALL"},
 		[KVM_NEEDS_NO_ZAP_QUIRK] = {!zap_quirk,
 					    "needs a KVM without KVM_X86_QUIRK_SLOT_ZAP_ALL"},
+		[KVM_NEEDS_RING] = {ring, "needs KVM_CAP_DIRTY_LOG_RING, and no PML"},
+		[KVM_NEEDS_GUEST] = {vm->guest, "needs a vCPU"},
+		[KVM_NEEDS_GUEST_READONLY] = {vm->guest && limits->readonly_mem,
+					      "needs a vCPU and KVM_CAP_READONLY_MEM"},
+		[KVM_NEEDS_GUEST_RING] = {vm->guest && ring, "needs a vCPU and its ring"},
+		[KVM_NEEDS_GUEST_RING_WATCH] = {vm->guest && ring && limits->watches,
+						"needs a vCPU and its ring, and an MMU"},
+		[KVM_NEEDS_GUEST_TDP] = {vm->guest && limits->reads_mark,
+					 "needs a vCPU whose reads mark pages"},
+		[KVM_NEEDS_GUEST_SPACES] = {vm->guest && spaces, "needs a vCPU with SMM"},
+		[KVM_NEEDS_GUEST_SPACES_RING] = {vm->guest && spaces && ring,
+						 "needs a vCPU with SMM, and its ring"},
 	};
 
 	return needs[sequence->need].met ? NULL : needs[sequence->need].reason;
@@ -241,9 +266,10 @@ int kvm_vm_probe(struct kvm_vm *vm)
 		uintptr_t cap;
 		int value;
 	} asked[] = {
-		{KVM_CAP_NR_MEMSLOTS, 0},  {KVM_CAP_MULTI_ADDRESS_SPACE, 0},
-		{KVM_CAP_READONLY_MEM, 0}, {KVM_CAP_USER_MEMORY2, 0},
-		{KVM_CAP_GUEST_MEMFD, 0},  {KVM_CAP_DISABLE_QUIRKS2, 0},
+		{KVM_CAP_NR_MEMSLOTS, 0},    {KVM_CAP_MULTI_ADDRESS_SPACE, 0},
+		{KVM_CAP_READONLY_MEM, 0},   {KVM_CAP_USER_MEMORY2, 0},
+		{KVM_CAP_GUEST_MEMFD, 0},    {KVM_CAP_DISABLE_QUIRKS2, 0},
+		{KVM_CAP_DIRTY_LOG_RING, 0}, {KVM_CAP_DIRTY_LOG_RING_ACQ_REL, 0},
 	};
 
 	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
@@ -257,6 +283,7 @@ int kvm_vm_probe(struct kvm_vm *vm)
 	limits->region2 = asked[3].value;
 	limits->guest_memfd = asked[4].value;
 	limits->quirks = (unsigned)asked[5].value;
+	limits->ring = asked[6].value && asked[7].value;
 	limits->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	limits->max_gfn = last_accepted(vm, false);
 	limits->hva_limit = (last_accepted(vm, true) + 1) * limits->page_size;
@@ -409,8 +436,9 @@ static void format_value(const struct kvm_value *value, char *text, size_t size)
 
 void kvm_step_format(const struct kvm_step *step, char *text, size_t size)
 {
-	static const char *const kinds[] = {"END",    "SET",  "GET",   "CLEAR",
-					    "MANUAL", "SET2", "QUIRKS"};
+	static const char *const kinds[KVM_STEP_KINDS] = {
+		"END",   "SET",  "GET",   "CLEAR", "MANUAL", "SET2", "QUIRKS",  "RING",
+		"RESET", "VCPU", "WRITE", "READ",  "CLOCK",  "SMI",  "HARVEST", "FORGE"};
 	char gpa[64], bytes[64], hva[64];
 
 	format_value(&step->gpa, gpa, sizeof(gpa));

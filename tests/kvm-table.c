@@ -2,79 +2,17 @@
 /*
  * The rules of KVM's memory slots as a table: virt/kvm/kvm_main.c (__kvm_set_memory_region,
  * kvm_get_dirty_log_protect, kvm_clear_dirty_log_protect, kvm_vm_ioctl_enable_cap_generic) and
- * arch/x86/kvm/x86.c (kvm_arch_prepare_memory_region) in Linux 6.1 to 6.18. There is no vCPU:
- * bits are seen all the same, because with KVM_DIRTY_LOG_INITIALLY_SET a new bitmap is all ones,
- * and one that was kept is not.
+ * arch/x86/kvm/x86.c (kvm_arch_prepare_memory_region) in Linux 6.1 to 6.18. There is no vCPU (but
+ * in kvm-table-dirty.c): bits are seen all the same, because with KVM_DIRTY_LOG_INITIALLY_SET a new
+ * bitmap is all ones, and one that was kept is not.
  *
  * One sequence is one behaviour, and its name says it. A row is a call and what it returns; what
  * the machine limits is written relative to the limit: END(-1) is the last page a slot may have.
  *
- * Rows only: what runs them is kvm-step.c. Read a sequence first, then kvm_step_run.
+ * Rows only: their words are in kvm-table-words.h, what runs them is kvm-step.c. Read a sequence
+ * first, then kvm_step_run.
  */
-#include "kvm-table.h"
-
-#include "fake-kvm-uapi.h"
-
-#include <errno.h>
-
-/* ---- the words of the table ---- */
-
-/* Arguments that are initializers in braces cannot stand in parentheses. */
-/* NOLINTBEGIN(bugprone-macro-parentheses) */
-/* clang-format off */
-#define PAGES(n) {KVM_FROM_ZERO, n, 0}
-#define BYTES(n) {KVM_FROM_ZERO, 0, n}
-#define END(n) {KVM_FROM_END, n, 0}
-#define MEM(n) {KVM_FROM_MEM, n, 0}
-#define LIMIT(n) {KVM_FROM_LIMIT, n, 0}
-
-#define LOG KVM_MEM_LOG_DIRTY_PAGES
-#define RO KVM_MEM_READONLY
-#define MFD KVM_MEM_GUEST_MEMFD
-#define CLOSED KVM_CLOSED_FD
-#define OTHER KVM_OTHER_FD
-#define PAST_SPACES KVM_PAST_SPACES
-#define LAST_ID KVM_LAST_ID
-#define PAST_IDS KVM_PAST_IDS
-
-/* as_id, id, gpa, size, hva, flags, result */
-#define SET(a, i, g, s, h, f, e) \
-	{.kind = KVM_STEP_SET, .as_id = a, .id = i, .gpa = g, .size = s, .hva = h, .flags = f, \
-	 .expected = e}
-/* By KVM_SET_USER_MEMORY_REGION2: the same, and with what is named as guest_memfd */
-#define SET2(a, i, g, s, h, f, e) \
-	{.kind = KVM_STEP_SET2, .as_id = a, .id = i, .gpa = g, .size = s, .hva = h, .flags = f, \
-	 .memfd = KVM_OTHER_FD, .expected = e}
-#define MEMFD(i, g, s, f, d, o, e) \
-	{.kind = KVM_STEP_SET2, .id = i, .gpa = g, .size = s, .hva = MEM(0), .flags = MFD | (f), \
-	 .memfd = d, .memfd_offset = o, .expected = e}
-#define DELETE(a, i, e) SET(a, i, PAGES(0), PAGES(0), PAGES(0), 0, e)
-/* as_id, id, result */
-#define GET(a, i, e) \
-	{.kind = KVM_STEP_GET, .as_id = a, .id = i, .expected = e}
-#define GET_FAULT(a, i, e) \
-	{.kind = KVM_STEP_GET, .as_id = a, .id = i, .no_buffer = true, .expected = e}
-/* as_id, id, first page, number of pages, what each word of the bitmap is, result */
-#define CLEAR(a, i, p, n, m, e) \
-	{.kind = KVM_STEP_CLEAR, .as_id = a, .id = i, .first_page = p, .num_pages = n, .mask = m, \
-	 .expected = e}
-#define CLEAR_FAULT(a, i, p, n, e) \
-	{.kind = KVM_STEP_CLEAR, .as_id = a, .id = i, .first_page = p, .num_pages = n, \
-	 .no_buffer = true, .expected = e}
-/* args[0], flags, result */
-#define MANUAL(o, f, e) {.kind = KVM_STEP_MANUAL, .options = o, .flags = f, .expected = e}
-#define QUIRKS(o, f, e) {.kind = KVM_STEP_QUIRKS, .options = o, .flags = f, .expected = e}
-#define NO_ARG(k) {.kind = k, .no_arg = true, .expected = -EFAULT}
-
-#define BITS KVM_BITS
-#define ALL UINT64_MAX
-#define OFF 0
-#define ZAP_ALL KVM_X86_QUIRK_SLOT_ZAP_ALL
-#define PROTECT KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
-#define INITSET (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
-
-#define STEPS(...) (const struct kvm_step[]){__VA_ARGS__, {.kind = KVM_STEP_END}}
-/* NOLINTEND(bugprone-macro-parentheses) */
+#include "kvm-table-words.h"
 
 /* ---- the table ---- */
 
@@ -118,16 +56,14 @@ const struct kvm_sequence kvm_table[] = {
 	       SET(0, 0, PAGES(0), PAGES(2), PAGES(-1), 0, -EINVAL),
 	       SET(0, 0, PAGES(0), PAGES(1), LIMIT(-1), 0, 0)),
 	 KVM_NEEDS_NOTHING},
-	{"create_at_hva_zero_succeeds",
-	 STEPS(SET(0, 0, PAGES(0), PAGES(1), PAGES(0), 0, 0)),
+	{"create_at_hva_zero_succeeds", STEPS(SET(0, 0, PAGES(0), PAGES(1), PAGES(0), 0, 0)),
 	 KVM_NEEDS_NOTHING},
 	{"create_whose_gpa_wraps_returns_einval",
 	 STEPS(SET(0, 0, PAGES(-1), PAGES(2), MEM(0), 0, -EINVAL),
 	       SET(0, 0, PAGES(-2), PAGES(1), MEM(0), 0, -EINVAL)),
 	 KVM_NEEDS_NOTHING},
 	{"create_that_ends_at_two_to_the_64_returns_einval",
-	 STEPS(SET(0, 0, PAGES(-1), PAGES(1), MEM(0), 0, -EINVAL)),
-	 KVM_NEEDS_NOTHING},
+	 STEPS(SET(0, 0, PAGES(-1), PAGES(1), MEM(0), 0, -EINVAL)), KVM_NEEDS_NOTHING},
 	{"create_of_two_to_the_31_pages_returns_einval",
 	 STEPS(SET(0, 0, PAGES(0), PAGES(INT64_C(1) << 31), MEM(0), 0, -EINVAL)),
 	 KVM_NEEDS_NOTHING},
@@ -189,8 +125,7 @@ const struct kvm_sequence kvm_table[] = {
 	{"last_id_is_like_any_other",
 	 STEPS(SET(0, LAST_ID, PAGES(4), PAGES(2), MEM(0), 0, 0), GET(0, LAST_ID, -ENOENT),
 	       SET(0, LAST_ID, PAGES(4), PAGES(2), MEM(0), LOG, 0), GET(0, LAST_ID, BITS(1, 0)),
-	       SET(0, LAST_ID, PAGES(5), PAGES(2), MEM(0), LOG, 0),
-	       CLEAR(0, LAST_ID, 0, 2, ALL, 0),
+	       SET(0, LAST_ID, PAGES(5), PAGES(2), MEM(0), LOG, 0), CLEAR(0, LAST_ID, 0, 2, ALL, 0),
 	       SET(0, LAST_ID, PAGES(5), PAGES(3), MEM(0), LOG, -EINVAL),
 	       SET(0, 0, PAGES(6), PAGES(2), MEM(0), LOG, -EEXIST), DELETE(0, PAST_IDS, -EINVAL),
 	       DELETE(0, LAST_ID, 0), DELETE(0, LAST_ID, -EINVAL)),
@@ -457,8 +392,7 @@ const struct kvm_sequence kvm_table[] = {
 	 STEPS(GET(0, 0, -ENOENT), GET(0, LAST_ID, -ENOENT), GET_FAULT(0, 0, -ENOENT)),
 	 KVM_NEEDS_NOTHING},
 	{"get_of_unlogged_slot_returns_enoent",
-	 STEPS(SET(0, 0, PAGES(0), PAGES(1), MEM(0), 0, 0), GET(0, 0, -ENOENT)),
-	 KVM_NEEDS_NOTHING},
+	 STEPS(SET(0, 0, PAGES(0), PAGES(1), MEM(0), 0, 0), GET(0, 0, -ENOENT)), KVM_NEEDS_NOTHING},
 	{"get_writes_whole_words",
 	 STEPS(SET(0, 0, PAGES(0), PAGES(64), MEM(0), LOG, 0),
 	       SET(0, 1, PAGES(64), PAGES(65), MEM(0), LOG, 0),
@@ -494,10 +428,10 @@ const struct kvm_sequence kvm_table[] = {
 	       SET(0, 0, PAGES(0), PAGES(1), MEM(0), 0, 0), CLEAR(0, 0, 0, 1, ALL, -ENOENT)),
 	 KVM_NEEDS_NOTHING},
 	{"clear_past_the_end_returns_einval",
-	 STEPS(SET(0, 0, PAGES(0), PAGES(100), MEM(0), LOG, 0),
-	       CLEAR(0, 0, 0, 101, ALL, -EINVAL), CLEAR(0, 0, 0, 128, ALL, -EINVAL),
-	       CLEAR(0, 0, 64, 64, ALL, -EINVAL), CLEAR(0, 0, 128, 0, ALL, -EINVAL),
-	       CLEAR_FAULT(0, 0, 0, 128, -EINVAL), CLEAR(0, 0, 64, 36, ALL, 0)),
+	 STEPS(SET(0, 0, PAGES(0), PAGES(100), MEM(0), LOG, 0), CLEAR(0, 0, 0, 101, ALL, -EINVAL),
+	       CLEAR(0, 0, 0, 128, ALL, -EINVAL), CLEAR(0, 0, 64, 64, ALL, -EINVAL),
+	       CLEAR(0, 0, 128, 0, ALL, -EINVAL), CLEAR_FAULT(0, 0, 0, 128, -EINVAL),
+	       CLEAR(0, 0, 64, 36, ALL, 0)),
 	 KVM_NEEDS_NOTHING},
 	{"clear_far_past_the_end_returns_einval",
 	 STEPS(SET(0, 0, PAGES(0), PAGES(100), MEM(0), LOG, 0),

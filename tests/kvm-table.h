@@ -14,6 +14,17 @@
 /* No slot of a step that gets a dirty log has more pages than these words have bits. */
 enum { KVM_TABLE_WORDS = 4 };
 
+/*
+ * Pages, the first two guest physical. Of the vCPU's code, in every space, by the id of that name;
+ * the SMI handler begins with it. Where an SMI saves the vCPU's state. As many there are from
+ * KVM_FROM_MEM on, if that is to be real memory; the last is that of the code.
+ */
+enum {
+	KVM_TABLE_CODE = 761,
+	KVM_TABLE_SAVE = 768,
+	KVM_TABLE_PAGES = 1024,
+};
+
 /* What differs between machines. */
 struct kvm_limits {
 	unsigned spaces;
@@ -21,20 +32,46 @@ struct kvm_limits {
 	bool readonly_mem;
 	bool region2;     /* KVM_SET_USER_MEMORY_REGION2 */
 	bool guest_memfd; /* and it takes KVM_MEM_GUEST_MEMFD, in a VM like this */
+	bool ring;        /* KVM_CAP_DIRTY_LOG_RING and ..._ACQ_REL */
 	uint64_t quirks;  /* that can be disabled */
+	/* By kvm_vm_probe_guest: */
+	bool small_ring; /* of 4096 bytes, as without a page-modification log */
+	bool reads_mark; /* what is read first is dirty */
+	bool watches;    /* a page that was written is not noticed again until it is armed */
 	uint64_t page_size;
 	uint64_t max_gfn;   /* the last page that a slot may have */
 	uint64_t hva_limit; /* slots' memory must end here at the latest */
 };
 
-/* A VM under test. The first three are the caller's, the rest kvm_vm_probe's. */
+struct kvm_vm;
+
+/* How a VM's one vCPU is made and what it is told to do. 0 or a negative errno. */
+struct kvm_guest {
+	/* Once KVM_TABLE_CODE is in each space. Sets ring, where the VM has been given rings. */
+	int (*make)(struct kvm_vm *vm);
+	/* Write or read a byte: -EFAULT where that is no memory; 1 and nothing done if the ring is
+	 * full. */
+	int (*access)(struct kvm_vm *vm, bool writes, unsigned as_id, uint64_t gpa);
+	/* KVM writes the time here as the guest is entered, if it can. */
+	int (*clock)(struct kvm_vm *vm, uint64_t gpa);
+	/* An SMI, which leaves the vCPU in space 1 and its state in the page KVM_TABLE_SAVE. */
+	int (*smi)(struct kvm_vm *vm);
+	void (*end)(struct kvm_vm *vm); /* the vCPU's own; called whether it was made or not */
+};
+
+/* A VM under test. The first five are the caller's, the limits kvm_vm_probe's. */
 struct kvm_vm {
 	int (*ioctl)(void *data, int fd, unsigned long request,
 		     void *arg); /* 0, positive, -errno */
 	void *data;
 	int fd;
+	const struct kvm_guest *guest; /* NULL: none can be had */
+	void *vcpu;                    /* the guest's */
 	struct kvm_limits limits;
 	uint64_t words[KVM_TABLE_WORDS]; /* the dirty log that the last step got */
+	uint32_t ring_size;              /* bytes; 0: no ring */
+	struct kvm_dirty_gfn *ring;      /* the vCPU's; NULL before there is one */
+	uint32_t next;                   /* the entry that has not yet been harvested */
 };
 
 /* An address or a size: pages and bytes from some base. */
@@ -56,6 +93,7 @@ enum {
 	KVM_PAST_SPACES = 0x10000,
 	KVM_LAST_ID,
 	KVM_PAST_IDS,
+	KVM_CODE_ID,
 };
 
 enum kvm_step_kind {
@@ -66,6 +104,16 @@ enum kvm_step_kind {
 	KVM_STEP_MANUAL, /* KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	KVM_STEP_SET2,   /* KVM_SET_USER_MEMORY_REGION2 */
 	KVM_STEP_QUIRKS, /* KVM_ENABLE_CAP of KVM_CAP_DISABLE_QUIRKS2 */
+	KVM_STEP_RING,  /* KVM_ENABLE_CAP of KVM_CAP_DIRTY_LOG_RING_ACQ_REL or, as id 1, ..._RING */
+	KVM_STEP_RESET, /* KVM_RESET_DIRTY_RINGS */
+	KVM_STEP_VCPU,  /* make the slots of its code, and it */
+	KVM_STEP_WRITE, /* num_pages pages from first_page on; as far as that goes */
+	KVM_STEP_READ,
+	KVM_STEP_CLOCK, /* in first_page */
+	KVM_STEP_SMI,
+	KVM_STEP_HARVEST, /* the next entry of the ring, and those behind that are the same */
+	KVM_STEP_FORGE,   /* the next entry becomes this: as_id, id, first_page, flags */
+	KVM_STEP_KINDS,
 };
 
 /* What SET2 names as guest_memfd; neither is one. */
@@ -92,6 +140,8 @@ struct kvm_step {
 
 /* The result of a GET: the number of words that were written and of bits set in them. */
 #define KVM_BITS(words, bits) ((words) << 16 | (bits))
+/* That of HARVEST; -ENOENT if there is none. WRITE and READ: how many pages they got at. */
+#define KVM_ENTRY(as_id, id, page) ((as_id) << 28 | (id) << 12 | (page))
 
 /* What a VM must have for a sequence to make sense. */
 enum kvm_need {
@@ -105,6 +155,14 @@ enum kvm_need {
 	KVM_NEEDS_NO_GUEST_MEMFD, /* but REGION2 */
 	KVM_NEEDS_ZAP_QUIRK,
 	KVM_NEEDS_NO_ZAP_QUIRK,
+	KVM_NEEDS_RING,
+	KVM_NEEDS_GUEST,
+	KVM_NEEDS_GUEST_READONLY,
+	KVM_NEEDS_GUEST_RING,
+	KVM_NEEDS_GUEST_RING_WATCH, /* and what was written is not noticed again */
+	KVM_NEEDS_GUEST_TDP,        /* what is read first is dirty */
+	KVM_NEEDS_GUEST_SPACES,     /* two */
+	KVM_NEEDS_GUEST_SPACES_RING,
 };
 
 struct kvm_sequence {
@@ -113,20 +171,28 @@ struct kvm_sequence {
 	enum kvm_need need;
 };
 
+/* Slots and bitmaps, without a vCPU; and what a vCPU writes, and rings. */
 extern const struct kvm_sequence kvm_table[];
 extern const size_t kvm_table_length;
+extern const struct kvm_sequence kvm_dirty_table[];
+extern const size_t kvm_dirty_table_length;
 
 /*
  * Find out a VM's limits by capabilities and by trying: the VM, which must be empty, is so
  * afterwards. 0 or what KVM refused a question with.
  */
 int kvm_vm_probe(struct kvm_vm *vm);
+/* The rest, with a guest, if there is one. The VM is of no use afterwards. */
+int kvm_vm_probe_guest(struct kvm_vm *vm);
 
 /* Why this VM cannot run a sequence; NULL if it can. */
 const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *sequence);
 
-/* Do one step: KVM_BITS for a GET, 0, or a negative errno. */
+/* Do one step: KVM_BITS for a GET, KVM_ENTRY for HARVEST, 0 or a count, or a negative errno. */
 int kvm_step_run(struct kvm_vm *vm, const struct kvm_step *step);
+
+/* The same for those from KVM_STEP_RESET on (kvm-access.c). */
+int kvm_access_run(struct kvm_vm *vm, const struct kvm_step *step);
 
 /* Make a random step for a VM with this many spaces, never one of KVM_STEP_END. */
 void kvm_step_random(uint64_t *seed, unsigned spaces, struct kvm_step *ret);

@@ -19,8 +19,9 @@ enum { DEFAULT_SEED = 1, DEFAULT_STEPS = 2000, PROBE_INTERVAL = 500 };
 /* A number from the environment; a variable that is empty or missing gives the other one. */
 uint64_t number_from(const char *variable, uint64_t otherwise);
 
-/* A double as a VM, not yet probed. */
+/* A double as a VM, not yet probed; and what its probes find, a second one being made for that. */
 struct kvm_vm as_vm(struct fake_kvm *kvm);
+void probe_double(struct fake_kvm *kvm, struct kvm_vm *vm);
 
 /* For kvm_table_run: prints. */
 void report_step(void *data, const struct kvm_step *step, int result);
@@ -40,5 +41,11 @@ void assert_same_slots(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *o
  * and dirty bits of both compared at intervals and at the end (kvm-probe.h).
  */
 void walk(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other);
+
+/*
+ * The same with a guest that writes and reads, and with what the logs and, if there are to be
+ * rings, they are told of it. For empty VMs.
+ */
+void walk_dirty(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other, bool rings);
 
 #endif

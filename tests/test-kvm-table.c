@@ -24,7 +24,9 @@ static const struct fake_kvm_config kinds_of_double[] = {
 	{.private_slots = true, .zap = FAKE_KVM_ZAP_SLOT, .shadow_mmu = true},
 	{.max_gfn = (UINT64_C(1) << 40) - 1, .hva_limit = UINT64_C(0x7ffffffff000)},
 	{.version = FAKE_KVM_6_12},
-	{.version = FAKE_KVM_6_18, .spaces = 1},
+	{.version = FAKE_KVM_6_18, .spaces = 1, .emulates = true, .shadow_mmu = true},
+	{.pml = true},
+	{.shadow_mmu = true},
 };
 
 static bool run_on_double(const struct kvm_sequence *sequence, const struct fake_kvm_config *config)
@@ -33,7 +35,7 @@ static bool run_on_double(const struct kvm_sequence *sequence, const struct fake
 	struct kvm_vm vm = as_vm(kvm);
 	bool runs;
 
-	assert_int_equal(kvm_vm_probe(&vm), 0);
+	probe_double(kvm, &vm);
 	runs = !kvm_vm_lacks(&vm, sequence);
 	if (runs)
 		assert_int_equal(kvm_table_run(&vm, sequence, report_step, NULL), 0);
@@ -60,7 +62,10 @@ static void probe_finds_the_limits_of_the_config(void **state)
 		struct fake_kvm *kvm = fake_kvm_new(&kinds_of_double[i]);
 		struct kvm_vm vm = as_vm(kvm);
 
-		assert_int_equal(kvm_vm_probe(&vm), 0);
+		probe_double(kvm, &vm);
+		assert_int_equal(vm.limits.reads_mark, !kvm->config.shadow_mmu);
+		assert_int_equal(vm.limits.watches, !kvm->config.emulates);
+		assert_int_equal(vm.limits.small_ring, !kvm->config.pml);
 		assert_int_equal(vm.limits.spaces, kvm->config.spaces);
 		assert_int_equal(vm.limits.nr_memslots, kvm->config.nr_memslots);
 		assert_int_equal(vm.limits.readonly_mem, !kvm->config.no_readonly_mem);
@@ -234,6 +239,19 @@ static void double_stays_valid_under_random_steps(void **state)
 	}
 }
 
+static void double_stays_valid_under_random_accesses(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 2 * LENGTH(kinds_of_double); i++) {
+		struct fake_kvm *kvm = fake_kvm_new(&kinds_of_double[i / 2]);
+		struct kvm_vm vm = as_vm(kvm);
+
+		probe_double(kvm, &vm);
+		walk_dirty(kvm, &vm, NULL, i % 2);
+		fake_kvm_free(kvm);
+	}
+}
+
 static void random_steps_find_a_kvm_that_lies(void **state)
 {
 	struct fake_kvm *kvm = fake_kvm_new(NULL);
@@ -269,6 +287,7 @@ static int run_checkers(void)
 		cmocka_unit_test(random_steps_find_a_kvm_that_lies),
 		cmocka_unit_test(probe_finds_every_difference),
 		cmocka_unit_test(double_stays_valid_under_random_steps),
+		cmocka_unit_test(double_stays_valid_under_random_accesses),
 	};
 
 	return cmocka_run_group_tests_name("checkers", tests, NULL, NULL);

@@ -5,10 +5,12 @@
  * test-kvm-table.c.
  *
  * KVMAS_SEED and KVMAS_STEPS set the random run; KVMAS_REQUIRE_KVM=1 makes a missing /dev/kvm a
- * failure. With the argument "random" or "table" there is just that.
+ * failure. With the argument "random" (steps), "dirty" (what a vCPU marks) or "table" there is just
+ * that.
  */
 #include "fake-kvm-fixture.h"
 #include "fake-kvm-uapi.h"
+#include "kvm-real-guest.h"
 #include "kvm-trial.h"
 
 #include <errno.h>
@@ -28,12 +30,40 @@ static int real_ioctl(void *data, int fd, unsigned long request, void *arg)
 	return r < 0 ? -errno : r;
 }
 
+static struct kvm_limits guest_limits; /* those that take a vCPU to be found */
+static bool has_guest;
+
 static void open_real(struct kvm_vm *vm)
 {
-	*vm = (struct kvm_vm){.ioctl = real_ioctl, .fd = ioctl(system_fd, KVM_CREATE_VM, 0)};
+	*vm = (struct kvm_vm){
+		.ioctl = real_ioctl,
+		.fd = ioctl(system_fd, KVM_CREATE_VM, 0),
+		.guest = has_guest ? &kvm_real_guest : NULL,
+	};
 	if (vm->fd < 0)
 		fail_msg("KVM_CREATE_VM: %s", strerror(errno));
 	assert_int_equal(kvm_vm_probe(vm), 0);
+	vm->limits.small_ring = guest_limits.small_ring;
+	vm->limits.reads_mark = guest_limits.reads_mark;
+	vm->limits.watches = guest_limits.watches;
+}
+
+static void close_real(struct kvm_vm *vm)
+{
+	if (vm->guest)
+		vm->guest->end(vm);
+	close(vm->fd);
+}
+
+static void probe_guest(void)
+{
+	struct kvm_vm vm;
+
+	has_guest = kvm_guest_init(system_fd) == 0;
+	open_real(&vm);
+	assert_int_equal(kvm_vm_probe_guest(&vm), 0);
+	guest_limits = vm.limits;
+	close_real(&vm);
 }
 
 /* A double with the limits of a real VM, which it finds by itself. */
@@ -49,10 +79,15 @@ static struct fake_kvm *double_of(const struct kvm_vm *real, struct kvm_vm *vm)
 			   : real->limits.region2   ? FAKE_KVM_6_12
 						    : FAKE_KVM_6_1,
 		.quirks = real->limits.quirks,
+		.no_ring = !real->limits.ring,
+		.no_ring_acq_rel = !real->limits.ring,
+		.pml = !real->limits.small_ring,
+		.shadow_mmu = !real->limits.reads_mark,
+		.emulates = !real->limits.watches,
 	});
 
 	*vm = as_vm(kvm);
-	assert_int_equal(kvm_vm_probe(vm), 0);
+	probe_double(kvm, vm);
 	assert_memory_equal(&vm->limits, &real->limits, sizeof(vm->limits));
 	return kvm;
 }
@@ -67,7 +102,7 @@ static void run_sequence_live(void **state)
 	open_real(&real);
 	reason = kvm_vm_lacks(&real, sequence);
 	if (reason) {
-		close(real.fd);
+		close_real(&real);
 		print_message("%s: %s\n", sequence->name, reason);
 		skip();
 	}
@@ -75,13 +110,13 @@ static void run_sequence_live(void **state)
 	for (const struct kvm_step *step = sequence->steps; step->kind != KVM_STEP_END; step++)
 		assert_agreement(&vm, &real, step);
 	assert_same_slots(kvm, &vm, &real);
-	close(real.fd);
+	close_real(&real);
 	fake_kvm_free(kvm);
 
 	/* Both agree; are they also as the table says? */
 	open_real(&real);
 	assert_int_equal(kvm_table_run(&real, sequence, report_step, NULL), 0);
-	close(real.fd);
+	close_real(&real);
 }
 
 static void double_has_the_capabilities_of_the_real_kvm(void **state)
@@ -95,6 +130,8 @@ static void double_has_the_capabilities_of_the_real_kvm(void **state)
 		KVM_CAP_ENABLE_CAP_VM,
 		KVM_CAP_IMMEDIATE_EXIT,
 		KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+		KVM_CAP_DIRTY_LOG_RING,
+		KVM_CAP_DIRTY_LOG_RING_ACQ_REL,
 		KVM_CAP_DISABLE_QUIRKS,
 		KVM_CAP_DISABLE_QUIRKS2,
 		KVM_CAP_USER_MEMORY2,
@@ -114,7 +151,7 @@ static void double_has_the_capabilities_of_the_real_kvm(void **state)
 	for (size_t i = 0; i < LENGTH(caps); i++)
 		assert_int_equal(check(kvm, caps[i]),
 				 real_ioctl(NULL, real.fd, KVM_CHECK_EXTENSION, (void *)caps[i]));
-	close(real.fd);
+	close_real(&real);
 	fake_kvm_free(kvm);
 }
 
@@ -131,7 +168,7 @@ static void forked_child_gets_eio_from_the_real_kvm(void **state)
 		_exit(real_ioctl(NULL, real.fd, KVM_CHECK_EXTENSION, NULL) == -EIO ? 0 : 1);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	close(real.fd);
+	close_real(&real);
 }
 
 /* From Linux 6.2 on, an SMI whose state cannot be saved, there being no memory, ends the VM. */
@@ -155,7 +192,7 @@ static void dead_vm_answers_as_the_dead_double(void **state)
 	(void)state;
 	open_real(&real);
 	if (real.limits.spaces < 2 || !real.limits.region2) {
-		close(real.fd);
+		close_real(&real);
 		print_message("needs two address spaces and Linux 6.2\n");
 		skip();
 	}
@@ -172,7 +209,7 @@ static void dead_vm_answers_as_the_dead_double(void **state)
 	assert_int_equal(check(kvm, KVM_CAP_NR_MEMSLOTS), -EIO);
 	assert_int_equal(
 		real_ioctl(NULL, real.fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_NR_MEMSLOTS), -EIO);
-	close(real.fd);
+	close_real(&real);
 	fake_kvm_free(kvm);
 }
 
@@ -185,8 +222,37 @@ static void double_and_real_kvm_agree_on_random_steps(void **state)
 	open_real(&real);
 	kvm = double_of(&real, &vm);
 	walk(kvm, &vm, &real);
-	close(real.fd);
+	close_real(&real);
 	fake_kvm_free(kvm);
+}
+
+static void compare_dirty_walks(bool rings)
+{
+	struct kvm_vm real, vm;
+	struct fake_kvm *kvm;
+
+	open_real(&real);
+	if (!real.guest || !real.limits.ring) {
+		close_real(&real);
+		print_message("needs a vCPU and KVM_CAP_DIRTY_LOG_RING\n");
+		skip();
+	}
+	kvm = double_of(&real, &vm);
+	walk_dirty(kvm, &vm, &real, rings);
+	close_real(&real);
+	fake_kvm_free(kvm);
+}
+
+static void double_and_real_kvm_agree_on_what_a_guest_marks(void **state)
+{
+	(void)state;
+	compare_dirty_walks(false);
+}
+
+static void double_and_real_kvm_agree_on_what_is_in_a_ring(void **state)
+{
+	(void)state;
+	compare_dirty_walks(true);
 }
 
 static void print_limits(void)
@@ -195,13 +261,15 @@ static void print_limits(void)
 
 	open_real(&real);
 	print_message("live: %u space(s), %u slots, readonly %d, region2 %d, guest_memfd %d, "
-		      "quirks %#llx, last gfn %#llx, hva limit %#llx\n",
+		      "quirks %#llx, last gfn %#llx, hva limit %#llx; guest %d, ring %d, of one "
+		      "page %d, reads mark %d, watches %d\n",
 		      real.limits.spaces, real.limits.nr_memslots, real.limits.readonly_mem,
 		      real.limits.region2, real.limits.guest_memfd,
 		      (unsigned long long)real.limits.quirks,
 		      (unsigned long long)real.limits.max_gfn,
-		      (unsigned long long)real.limits.hva_limit);
-	close(real.fd);
+		      (unsigned long long)real.limits.hva_limit, has_guest, real.limits.ring,
+		      real.limits.small_ring, real.limits.reads_mark, real.limits.watches);
+	close_real(&real);
 }
 
 static int run(const char *part)
@@ -212,10 +280,16 @@ static int run(const char *part)
 		cmocka_unit_test(dead_vm_answers_as_the_dead_double),
 		cmocka_unit_test(double_and_real_kvm_agree_on_random_steps),
 	};
+	const struct CMUnitTest dirty_tests[] = {
+		cmocka_unit_test(double_and_real_kvm_agree_on_what_a_guest_marks),
+		cmocka_unit_test(double_and_real_kvm_agree_on_what_is_in_a_ring),
+	};
 	int r = 0;
 
 	if (!part || strcmp(part, "random") == 0)
 		r += cmocka_run_group_tests_name("live", tests, NULL, NULL);
+	if (!part || strcmp(part, "dirty") == 0)
+		r += cmocka_run_group_tests_name("live, dirty pages", dirty_tests, NULL, NULL);
 	if (!part || strcmp(part, "table") == 0)
 		r += run_table("table on the real KVM", run_sequence_live);
 	return r;
@@ -233,6 +307,7 @@ int main(int argc, char **argv)
 			      strerror(errno));
 		return required;
 	}
+	probe_guest();
 	print_limits();
 	r = run(argc > 1 ? argv[1] : NULL);
 	close(system_fd);
