@@ -518,14 +518,33 @@ const char *kvmas_space_get_name(const struct kvmas_space *space);
 
 /**
  * Bring the dirty bitmaps up to date with all writes made through this space so far: calls the
- * log_sync of its listeners, KVM's among them. Other spaces are not touched.
+ * log_sync of its listeners, KVM's among them. Other spaces are not touched. (With dirty rings one
+ * sync serves all spaces of the VM.)
+ *
+ * While vCPUs run, KVM may still hold back a few of their writes (Intel's page-modification log,
+ * which a vCPU empties when it leaves the guest: arch/x86/kvm/vmx/vmx.c, vmx_flush_pml_buffer);
+ * they come with a later sync. With all vCPUs out of KVM_RUN a sync is complete.
  *
  * @gpa, @size: which part, 0 and KVMAS_SIZE_MAX for all; more may be read where a slot is larger.
  * @return 0; -EINVAL for size 0 or a range past 2^64; the first error of a listener, after all
- *         were called; -EBUSY in a listener callback; -EIO.
+ *         were called: what KVM's logs could not be read of counts as dirty; -EBUSY in a listener
+ *         callback; -EIO.
+ * Cost: with KVM one ioctl for each logged slot in that part; with dirty rings what is in them.
  * Since: 0.1
  */
 int kvmas_space_sync(struct kvmas_space *space, uint64_t gpa, uint64_t size);
+
+/**
+ * The same for a part of a region, wherever it is seen, in all spaces of its kvmas: only slots that
+ * may show it are read.
+ *
+ * @offset, @size: bytes of the region, 0 and KVMAS_SIZE_MAX for all of it.
+ * @return 0; -EINVAL for size 0 or an offset past the region's end; -EBUSY inside a transaction, or
+ *         in a listener callback; -ENOMEM; otherwise as kvmas_space_sync.
+ * Cost: beyond the slots, the places in which the region is seen.
+ * Since: 0.1
+ */
+int kvmas_region_sync(struct kvmas_region *region, uint64_t offset, uint64_t size);
 
 /* ------------------------------------------------------------------------------------------
  * Readers and views: how vCPU and I/O threads look at a space while other threads commit. A view
@@ -623,12 +642,13 @@ int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section
  * (-EBUSY).
  *
  * But they may add and delete listeners, of any space, also themselves; so may a tie's trace hook.
- * All calls of one commit, kvmas_space_sync, kvmas_ram_discard, kvmas_listener_add or _del are a
- * round; what is added or deleted while it goes on is so at its end, one after the other, before
- * the function that began the round returns. Who was added is then told the view as it is by then,
- * after a commit that failed the old one. Who was deleted hears the round to its end, then the view
- * as deletions, and nothing more. Who was added and deleted in one round is never called. Replays
- * belong to the round: what is added and deleted in them has its turn too, until nothing is left.
+ * All calls of one commit, one sync, one take (log_clear), kvmas_ram_discard, kvmas_listener_add or
+ * _del are a round; what is added or deleted while it goes on is so at its end, one after the
+ * other, before the function that began the round returns. Who was added is then told the view as
+ * it is by then, after a commit that failed the old one. Who was deleted hears the round to its
+ * end, then the view as deletions, and nothing more. Who was added and deleted in one round is
+ * never called. Replays belong to the round: what is added and deleted in them has its turn too,
+ * until nothing is left.
  * ------------------------------------------------------------------------------------------ */
 
 /** A listener's callbacks; any may be NULL. Since: 0.1 */
@@ -657,6 +677,13 @@ struct kvmas_listener_config {
 	 * for one whose device or process holds on to the pages: then nothing is discarded. To be
 	 * asked is no promise, another may refuse. NULL: agrees. */
 	int (*ram_discard)(void *data, struct kvmas_ram *ram, uint64_t offset, uint64_t size);
+	/* A client has taken dirty pages of this memory, which the space shows, and is about to
+	 * read them: for one that marks a page once, and then no more until it is armed again
+	 * here. The section is cut to the pages from the first taken to the last. Called by
+	 * kvmas_client_take and its like on their thread, under the transaction lock, before
+	 * they return. 0; or a negative errno if a later write might go unnoticed: then nothing
+	 * is taken. NULL: what log_sync marks needs no arming. */
+	int (*log_clear)(void *data, const struct kvmas_section *section);
 };
 
 /**
@@ -734,11 +761,15 @@ int kvmas_dry_run(struct kvmas *kvmas, kvmas_change_fn *fn, void *data);
  * all spaces that show a page feed the same bit.
  *
  * To copy memory without losing a page: log_start; then again and again kvmas_space_sync for each
- * space, take, and only then read the pages taken.
+ * space, take, and only then read the pages taken. A bit means "may have been written": pages that
+ * the guest only reads can be among them.
+ *
+ * Taking waits for the transaction lock if there is a listener with log_clear, which it has to
+ * call, and for no commit otherwise.
  * ------------------------------------------------------------------------------------------ */
 
-/** Make a client: its bitmaps start clean. @return 0; -ENOMEM; -EINVAL without a name; -EIO.
- *  Since: 0.1 */
+/** Make a client: its bitmaps start clean, and all that is logged is armed. @return 0; -ENOMEM;
+ *  -EINVAL without a name; what kvmas_client_take says of arming; -EIO. Since: 0.1 */
 int kvmas_client_new(struct kvmas *kvmas, const char *name, struct kvmas_client **ret);
 
 /** Take a reference. Since: 0.1 */
@@ -774,12 +805,15 @@ int kvmas_client_log_stop(struct kvmas_client *client, struct kvmas_region *regi
 
 /**
  * Fetch and clear a client's dirty bits of a RAM block: atomic against writers and the other
- * clients.
+ * clients. When it returns, a write to a page that was taken will be noticed anew.
  *
- * @first_page, @npages: host pages of the block; first_page a multiple of 64.
+ * @first_page, @npages: host pages of the block; first_page a multiple of 64. npages 0 takes
+ *                       nothing.
  * @bitmap: (npages + 63) / 64 words, written: bit i of word w is page first_page + 64 w + i.
  * @return the number of dirty pages; -EINVAL past the maximal size or unaligned; -ENOENT if
- *         the client has no bitmap on this block: its kvmas never had a region on it; -EIO.
+ *         the client has no bitmap on this block: its kvmas never had a region on it; what
+ *         KVM_CLEAR_DIRTY_LOG, or a listener's log_clear, refused with, and -EBUSY for one in a
+ *         listener callback: all bits stay in place then, and *bitmap* is undefined; -EIO.
  * Since: 0.1
  */
 int64_t kvmas_client_take(struct kvmas_client *client, struct kvmas_ram *ram, uint64_t first_page,
@@ -794,6 +828,52 @@ int64_t kvmas_client_take(struct kvmas_client *client, struct kvmas_ram *ram, ui
  */
 int kvmas_client_put(struct kvmas_client *client, struct kvmas_ram *ram, uint64_t first_page,
 		     uint64_t npages, const uint64_t *bitmap);
+
+/** Dirty pages that lie side by side in one block; whole host pages. Since: 0.1 */
+struct kvmas_dirty_run {
+	uint64_t start;        /* where its first byte is: in the region, or as gpa */
+	uint64_t size;         /* bytes */
+	struct kvmas_ram *ram; /* borrowed */
+	uint64_t ram_offset;
+	void *hva; /* of its first byte */
+};
+
+/**
+ * Takes a run of dirty pages. 0 or a positive value: it has been dealt with; a negative errno stops
+ * the walk, and this run and all behind it are put back.
+ *
+ * Called without any lock of the library's; may call everything.
+ * Since: 0.1
+ */
+typedef int kvmas_dirty_fn(void *data, const struct kvmas_dirty_run *run);
+
+/**
+ * Take a client's dirty pages of a part of a region, run by run.
+ *
+ * @offset, @size: bytes of the region, 0 and KVMAS_SIZE_MAX for all of it; any alignment: every
+ *                 page touched is taken whole, of its last one also what lies behind the region.
+ * @fn: takes each run, ascending. The region must be held for as long.
+ * @return the number of pages dealt with; what fn stopped with; -EINVAL for a region without
+ *         memory, or past its end (size 0 takes nothing); otherwise as kvmas_client_take: what was
+ *         dealt with by then is taken, all else is as before.
+ * Since: 0.1
+ */
+int64_t kvmas_client_take_region(struct kvmas_client *client, struct kvmas_region *region,
+				 uint64_t offset, uint64_t size, kvmas_dirty_fn *fn, void *data);
+
+/**
+ * Take a client's dirty pages of what a space shows in a range of addresses, run by run: ascending
+ * by address, by the view as it is when this is called, which stays valid meanwhile. Where nothing
+ * is, or a device, there is nothing to take.
+ *
+ * @gpa, @size: 0 and KVMAS_SIZE_MAX for all; any alignment. Pages of the block are taken whole:
+ *              where some part of one is not in the range, or shown elsewhere, it comes along.
+ * @return the number of pages dealt with; -EINVAL for a range past 2^64 (size 0 takes nothing);
+ *         -EXDEV; otherwise as kvmas_client_take_region.
+ * Since: 0.1
+ */
+int64_t kvmas_client_take_gpa(struct kvmas_client *client, struct kvmas_space *space, uint64_t gpa,
+			      uint64_t size, kvmas_dirty_fn *fn, void *data);
 
 /* ------------------------------------------------------------------------------------------
  * KVM: the tie to one VM of the caller's. Spaces are bound to KVM address spaces (as_id; on x86
@@ -844,12 +924,32 @@ enum kvmas_kvm_flags {
 	KVMAS_KVM_ZAP_SLOT = 1u << 0,
 };
 
+/** How KVM tells which pages were written. Since: 0.1 */
+enum kvmas_kvm_log {
+	/* A bitmap for each logged slot; reading it clears it, and has KVM watch those pages
+	 * again. */
+	KVMAS_KVM_LOG_AUTO,
+	/* The same, but reading does not clear: KVM watches a page again once a client has taken
+	 * it, 64 pages at a time. Pages that are written all the time cost less, and the vCPUs are
+	 * disturbed in smaller steps (KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2). */
+	KVMAS_KVM_LOG_MANUAL,
+	/* The same, and a slot that comes to be logged is wholly dirty at first, so that nothing
+	 * need be write-protected for it: for whoever copies all memory anyhow
+	 * (KVM_DIRTY_LOG_INITIALLY_SET). Slots that a commit cuts, or merges, are dirty anew. */
+	KVMAS_KVM_LOG_MANUAL_SET,
+	/* Each vCPU has a ring of pages: what is in it is found without looking at bitmaps
+	 * (KVM_CAP_DIRTY_LOG_RING, or _ACQ_REL). What KVM writes without a vCPU that runs is in no
+	 * ring (arm64: the tables of the interrupt controller). */
+	KVMAS_KVM_LOG_RING,
+};
+
 /** How the tie to a VM is made. Since: 0.1 */
 struct kvmas_kvm_config {
 	size_t struct_size;
 	int vm_fd; /* borrowed: stays open as long as the tie lives */
 	/* Issues every ioctl of the library, those on vCPUs included: 0 or positive as ioctl(2), or
-	 * a negative errno. For sandboxes and tests. What KVM never returns counts as -EPROTO.
+	 * a negative errno. For sandboxes and tests. It may call nothing of the library. What KVM
+	 * never returns counts as -EPROTO.
 	 * NULL: ioctl(2). */
 	int (*ioctl)(void *data, int fd, unsigned long request, void *arg);
 	void *ioctl_data;
@@ -875,15 +975,22 @@ struct kvmas_kvm_config {
 	int (*pause)(void *data);
 	void (*resume)(void *data);
 	void *pause_data;
+	enum kvmas_kvm_log log; /* for good: a VM cannot leave its rings */
+	/* RING: bytes of each vCPU's ring; a power of two, whole pages, 1 MiB at most. 16 bytes
+	 * make an entry (struct kvm_dirty_gfn); the kernel keeps some hundreds of them to itself.
+	 * Must be switched on before the VM has vCPUs, so the tie is made before them. Else 0. */
+	unsigned ring_size;
 };
 
 /**
  * Make a tie to a VM.
  *
  * @return 0; -ENOMEM; -EOPNOTSUPP for a KVM with more spaces or slots than its interface can name,
- *         or without what the flags ask for; -EINVAL for flags that are none, gpa_bits over 64, or
- *         one of pause and resume without the other; -EBUSY in a listener callback; -EIO; what
- *         KVM_CHECK_EXTENSION, or KVM_ENABLE_CAP for ZAP_SLOT, returned.
+ *         or without what flags or log ask for; -EINVAL for flags or a log that are none, gpa_bits
+ *         over 64, one of pause and resume without the other, or a ring_size without RING, or RING
+ *         with one that is no power of two of whole pages, or when there are vCPUs; -EBUSY in a
+ *         listener callback; -EIO; what KVM_CHECK_EXTENSION, or KVM_ENABLE_CAP, returned. After an
+ *         error the VM's way of logging may have been changed already.
  * Since: 0.1
  */
 int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
@@ -894,8 +1001,9 @@ struct kvmas_kvm *kvmas_kvm_ref(struct kvmas_kvm *kvm);
 
 /**
  * Drop a reference. When the tie ends its spaces are unbound, the VM's slots left as they are:
- * unbind first where the VM is to live on. NULL is ignored.
- * Since: 0.1
+ * unbind first where the VM is to live on. With the last reference vm_fd may be closed: so no
+ * thread is to be in a commit or a sync then, or in a take of pages that the VM shows. NULL is
+ * ignored. Since: 0.1
  */
 void kvmas_kvm_unref(struct kvmas_kvm *kvm);
 
@@ -1072,6 +1180,11 @@ struct kvmas_kvm_stats {
 	uint64_t unassigned;      /* accesses that nothing answered */
 	uint64_t vcpu_stop_ns; /* nanoseconds from first asking vCPUs to leave until they may enter
 				  again, over all stops */
+	uint64_t log_clears;   /* KVM_CLEAR_DIRTY_LOG calls */
+	uint64_t ring_entries; /* read from dirty rings */
+	uint64_t ring_strays;  /* of those: named no page of a logged slot, and were dropped */
+	uint64_t ring_resets;  /* KVM_RESET_DIRTY_RINGS calls */
+	uint64_t ring_full;    /* KVM_EXIT_DIRTY_RING_FULL exits, answered by the library */
 };
 
 /** Read the counters into a struct whose struct_size is set: each is exact, together they are no
@@ -1119,17 +1232,23 @@ struct kvmas_vcpu_config {
 	int kick_signal;
 	void (*kick)(void *data);
 	void *kick_data;
+	/* KVMAS_KVM_LOG_RING: this vCPU's ring, ring_size bytes of its fd mapped shared from page
+	 * KVM_DIRTY_LOG_PAGE_OFFSET on; borrowed. What is in it when it is added counts as written
+	 * to the slots of that moment: so add a vCPU before it runs. Nobody else may write there:
+	 * what makes no sense is dropped, but an entry of KVM's that is overwritten is a page that
+	 * is not told of. Else NULL. */
+	void *dirty_ring;
 };
 
 /** Add a vCPU to a tie, which it holds. @return 0; -EINVAL for a missing or too small kvm_run, a
- *  kick_signal that is none or has no handler (SIGKILL, SIGSTOP), or two ways to kick; -ENOMEM;
- *  -EIO. Since: 0.1 */
+ *  kick_signal that is none or has no handler (SIGKILL, SIGSTOP), two ways to kick, or a dirty_ring
+ *  that is missing, unaligned or not for this tie; -ENOMEM; -EIO. Since: 0.1 */
 int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
 		   struct kvmas_vcpu **ret);
 
 /** Take a vCPU away, from its own thread or when that has ended, but not from inside one of its own
- *  exits. Also while a commit holds vCPUs out; if it is inside the gate, this leaves it. NULL is
- *  ignored. Since: 0.1 */
+ *  exits. Also while a commit holds vCPUs out; if it is inside the gate, this leaves it. What its
+ *  dirty ring holds is read: the ring may be unmapped afterwards. NULL is ignored. Since: 0.1 */
 void kvmas_vcpu_del(struct kvmas_vcpu *vcpu);
 
 /**
@@ -1141,12 +1260,14 @@ unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu);
 
 /**
  * Answer the exit that KVM_RUN returned with: KVM_EXIT_MMIO in the space bound to the vCPU's
- * as_id, KVM_EXIT_IO in the PIO space. Memory that is in the view by then is read or written,
- * and marked dirty; where nothing answers, reads give ones and writes are dropped.
+ * as_id, KVM_EXIT_IO in the PIO space, KVM_EXIT_DIRTY_RING_FULL by reading the dirty rings. Memory
+ * that is in the view by then is read or written, and marked dirty; where nothing answers, reads
+ * give ones and writes are dropped.
  * Called by the vCPU's thread only.
  *
  * @return 1 if the exit was answered; 0 if it is the VMM's own; -EINVAL for a kvm_run that makes
- *         no sense; -EIO.
+ *         no sense; what KVM_RESET_DIRTY_RINGS was refused with, after which the vCPU exits again;
+ *         -EIO, also if KVM has reset less than was read.
  * Since: 0.1
  */
 int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu);

@@ -5,31 +5,31 @@
  *
  * A client has two counts. Its handles are the user's; when the last is dropped the client is gone:
  * its wishes are forgotten by the next commit. The wishes in the table hold the object until then.
+ *
+ * How its pages are taken: taking.c.
  */
+#include "client.h"
+
 #include <errno.h>
 
-#include "dirty.h"
-#include "logging.h"
 #include "ram.h"
+#include "sync.h"
 #include "txn.h"
 
-struct kvmas_client {
-	struct object object;
-	struct log_owner owner;
-	struct dirty_client dirty;
-	atomic_uint handles;
-	char *name;
-};
+static void delist(struct kvmas *kvmas, struct kvmas_client *client)
+{
+	pthread_mutex_lock(&kvmas->lists_lock);
+	TAILQ_REMOVE(&kvmas->clients, &client->dirty, all);
+	kas_dirty_free_bitmaps(&client->dirty, kvmas);
+	pthread_mutex_unlock(&kvmas->lists_lock);
+}
 
 static void client_end(struct object *object)
 {
 	struct kvmas_client *client = kas_container_of(object, struct kvmas_client, object);
 	struct kvmas *kvmas = object->kvmas;
 
-	pthread_mutex_lock(&kvmas->lists_lock);
-	TAILQ_REMOVE(&kvmas->clients, &client->dirty, all);
-	kas_dirty_free_bitmaps(&client->dirty, kvmas);
-	pthread_mutex_unlock(&kvmas->lists_lock);
+	delist(kvmas, client);
 	kas_free(kvmas, client->name);
 	kas_free(kvmas, client);
 }
@@ -44,6 +44,8 @@ static int enlist(struct kvmas *kvmas, struct kvmas_client *client)
 	TAILQ_FOREACH(region, &kvmas->regions, all) {
 		if (region->ram)
 			err = kas_dirty_add_bitmap(region->ram->dirty, &client->dirty, kvmas);
+		if (!err && region->ram)
+			err = kas_sources_clear_all(&region->ram->sources);
 		if (err)
 			break;
 	}
@@ -52,6 +54,21 @@ static int enlist(struct kvmas *kvmas, struct kvmas_client *client)
 	else
 		TAILQ_INSERT_TAIL(&kvmas->clients, &client->dirty, all);
 	pthread_mutex_unlock(&kvmas->lists_lock);
+	return err;
+}
+
+/* Make the client known, and see that it is told of all that is written from now on: also by a
+ * listener that has told others already, and waits to be armed. */
+static int welcome(struct kvmas *kvmas, struct kvmas_client *client)
+{
+	const struct range all = {0, UINT64_MAX};
+	int err = enlist(kvmas, client);
+
+	if (err || !kas_listeners_need_arming(kvmas))
+		return err;
+	err = kas_listeners_arm(kvmas, NULL, all);
+	if (err)
+		delist(kvmas, client);
 	return err;
 }
 
@@ -71,7 +88,7 @@ int kvmas_client_new(struct kvmas *kvmas, const char *name, struct kvmas_client 
 	client->name = kas_strdup(kvmas, name);
 	if (!client->name)
 		goto free_client;
-	err = enlist(kvmas, client);
+	err = welcome(kvmas, client);
 	if (err)
 		goto free_name;
 	atomic_init(&client->handles, 1);
@@ -136,20 +153,4 @@ int kvmas_client_log_stop(struct kvmas_client *client, struct kvmas_region *regi
 			  struct kvmas_space *space)
 {
 	return change_wish(client, region, space, kas_logging_remove);
-}
-
-int64_t kvmas_client_take(struct kvmas_client *client, struct kvmas_ram *ram, uint64_t first_page,
-			  uint64_t npages, uint64_t *bitmap)
-{
-	if (!kas_alive(client->object.kvmas))
-		return -EIO;
-	return kas_dirty_take(ram->dirty, &client->dirty, first_page, npages, bitmap);
-}
-
-int kvmas_client_put(struct kvmas_client *client, struct kvmas_ram *ram, uint64_t first_page,
-		     uint64_t npages, const uint64_t *bitmap)
-{
-	if (!kas_alive(client->object.kvmas))
-		return -EIO;
-	return kas_dirty_put(ram->dirty, &client->dirty, first_page, npages, bitmap);
 }

@@ -20,6 +20,9 @@
  * Where a window would come out in very many places (aliases of aliases, doubled again and again)
  * all roots are damaged whole instead: that is never wrong, and what is too large to be rendered is
  * refused by the commit.
+ *
+ * The climb itself (kas_climb) serves whoever must know where something may be seen: a sync of one
+ * region asks by it which logs have to be read.
  */
 #include "damage.h"
 
@@ -97,36 +100,50 @@ static int push_aliases(struct climb *climb, const struct spot *spot)
 	return err;
 }
 
-static void damage_everything(struct kvmas *kvmas)
+static int reach_everything(struct kvmas *kvmas, kas_climb_fn *fn, void *data)
 {
 	struct kvmas_space *space;
+	int result = 0;
 
 	TAILQ_FOREACH(space, &kvmas->spaces, all) {
-		if (space->root)
-			kas_root_damage(space->root, (struct range){0, UINT64_MAX});
+		if (space->root && !result)
+			result = fn(data, space->root, (struct range){0, UINT64_MAX});
 	}
+	return result;
 }
 
-int kas_damage(struct kvmas_region *region, struct range window)
+int kas_climb(struct kvmas_region *region, struct range window, kas_climb_fn *fn, void *data)
 {
 	struct climb climb = {.kvmas = region->object.kvmas};
 	struct spot spot = {region, window};
-	int err;
+	int result = 0;
 
 	while (climb.visited <= MAX_SPOTS) {
 		if (spot.region->root)
-			kas_root_damage(spot.region->root, spot.window);
-		err = push_aliases(&climb, &spot);
-		if (err)
-			return err;
+			result = fn(data, spot.region->root, spot.window);
+		if (!result)
+			result = push_aliases(&climb, &spot);
+		if (result)
+			return result;
 		if (enter_parent(&spot))
 			continue;
 		if (climb.count == 0)
 			return 0;
 		spot = spots_of(&climb)[--climb.count];
 	}
-	damage_everything(climb.kvmas);
+	return reach_everything(climb.kvmas, fn, data);
+}
+
+static int damage_root(void *data, struct root *root, struct range window)
+{
+	(void)data;
+	kas_root_damage(root, window);
 	return 0;
+}
+
+int kas_damage(struct kvmas_region *region, struct range window)
+{
+	return kas_climb(region, window, damage_root, NULL);
 }
 
 int kas_damage_place(struct kvmas_region *region)

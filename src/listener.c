@@ -182,12 +182,16 @@ void kas_listener_link(struct kvmas_listener *listener)
 	else
 		TAILQ_INSERT_TAIL(&listener->space->listeners, listener, of_space);
 	listener->linked = true;
+	if (listener->config.log_clear)
+		atomic_fetch_add(&listener->space->object.kvmas->armers, 1);
 }
 
 void kas_listener_unlink(struct kvmas_listener *listener)
 {
 	TAILQ_REMOVE(&listener->space->listeners, listener, of_space);
 	listener->linked = false;
+	if (listener->config.log_clear)
+		atomic_fetch_sub(&listener->space->object.kvmas->armers, 1);
 }
 
 static void attach(struct kvmas_listener *listener)
@@ -327,39 +331,5 @@ int kvmas_listener_del(struct kvmas_listener *listener)
 			TAILQ_INSERT_TAIL(&kvmas->txn.waiting, listener, waiting);
 	}
 	leave(kvmas);
-	return err;
-}
-
-static int sync_listeners(struct kvmas_space *space, struct range range)
-{
-	struct kvmas_listener *listener;
-	int err = 0;
-
-	TAILQ_FOREACH(listener, &space->listeners, of_space) {
-		int result;
-
-		if (!listener->config.log_sync)
-			continue;
-		result = listener->config.log_sync(listener->config.data, range.first, range.last);
-		if (result < 0 && !err)
-			err = result;
-	}
-	return err;
-}
-
-int kvmas_space_sync(struct kvmas_space *space, uint64_t gpa, uint64_t size)
-{
-	struct kvmas *kvmas = space->object.kvmas;
-	struct range range;
-	int err = kas_range_from(gpa, size, &range);
-
-	if (err)
-		return err;
-	err = kas_lock(kvmas);
-	if (err)
-		return err;
-	kas_round_begin(kvmas);
-	err = sync_listeners(space, range);
-	kas_round_end_and_unlock(kvmas);
 	return err;
 }

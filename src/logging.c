@@ -1,33 +1,79 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which memory is to be logged. Clients wish for a region's pages, or all, as written through one
- * space, or all; what anybody wishes for is logged. The wishes stand in one small table, which is
+ * space, or all; what anybody wishes for is logged. The wishes stand in one table, which is
  * replaced whole by a commit, so that they change together with the views: a section's `logged` is
  * a question to (table, space, range), not a part of the view, and turning logging on or off
  * renders nothing.
  *
+ *     region  all   all   a     a     a     b      ascending, "all" first; by address, which means
+ *     space   all   s     all   s     s     t      nothing: what is alike stands together
+ *     owner   x     x     y     x     y     x
+ *
+ * Whether a range is logged is answered by looking for four kinds of wishes: its region or all, in
+ * its space or all.
+ *
  * Invariants, under the transaction lock:
  *   I1  kvmas->logging is what listeners and KVM have been told.
- *   I2  no wish stands twice in a table.
+ *   I2  a table is sorted, and no wish stands twice in it.
  *   I3  a table holds the owner, region and space of each wish.
  */
 #include "logging.h"
 
 #include <errno.h>
+#include <string.h>
+
+static int compare(const void *a, const void *b)
+{
+	return ((uintptr_t)a > (uintptr_t)b) - ((uintptr_t)a < (uintptr_t)b);
+}
+
+/* By region, space and owner; NULL comes first. */
+static int compare_wishes(const struct log_wish *a, const struct log_wish *b)
+{
+	int order = compare(a->region, b->region);
+
+	if (!order)
+		order = compare(a->space, b->space);
+	return order ? order : compare(a->owner, b->owner);
+}
+
+/* The first wish that is not before this one. */
+static size_t seek_wish(const struct log_table *table, const struct log_wish *wish)
+{
+	size_t low = 0, high = table->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare_wishes(&table->wishes[middle], wish) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Whether anybody has just this wish. */
+static bool is_wished(const struct log_table *table, struct kvmas_region *region,
+		      struct kvmas_space *space)
+{
+	const struct log_wish wish = {NULL, region, space};
+	size_t index = seek_wish(table, &wish);
+
+	return index < table->count && table->wishes[index].region == region &&
+	       table->wishes[index].space == space;
+}
 
 bool kas_logging_wanted(const struct log_table *table, const struct kvmas_space *space,
 			const struct flat_range *range)
 {
+	struct kvmas_space *here = (struct kvmas_space *)(uintptr_t)space;
+
 	if (!table || !kas_range_is_writable(range))
 		return false;
-	for (size_t i = 0; i < table->count; i++) {
-		const struct log_wish *wish = &table->wishes[i];
-
-		if ((!wish->region || wish->region == range->region) &&
-		    (!wish->space || wish->space == space))
-			return true;
-	}
-	return false;
+	return is_wished(table, NULL, NULL) || is_wished(table, NULL, here) ||
+	       is_wished(table, range->region, NULL) || is_wished(table, range->region, here);
 }
 
 const struct log_table *kas_logging_next(const struct kvmas *kvmas)
@@ -58,18 +104,23 @@ void kas_log_table_free(struct kvmas *kvmas, struct log_table *table)
 	kas_free(kvmas, table);
 }
 
-static bool same_wish(const struct log_wish *a, const struct log_wish *b)
-{
-	return a->owner == b->owner && a->region == b->region && a->space == b->space;
-}
-
 static const struct log_wish *find_wish(const struct log_table *table, const struct log_wish *wish)
 {
-	for (size_t i = 0; table && i < table->count; i++) {
-		if (same_wish(&table->wishes[i], wish))
-			return &table->wishes[i];
-	}
-	return NULL;
+	size_t index = table ? seek_wish(table, wish) : 0;
+
+	if (!table || index == table->count || compare_wishes(&table->wishes[index], wish) != 0)
+		return NULL;
+	return &table->wishes[index];
+}
+
+static void insert_wish(struct log_table *table, const struct log_wish *wish)
+{
+	struct log_wish *at = &table->wishes[seek_wish(table, wish)];
+
+	memmove(at + 1, at, (size_t)(&table->wishes[table->count] - at) * sizeof(*at));
+	*at = *wish;
+	table->count++;
+	hold_wish(wish);
 }
 
 /* Replace the next table by a copy: without one wish, without those who are gone, or with one more;
@@ -92,10 +143,8 @@ static int replace_next(struct kvmas *kvmas, const struct log_wish *without, boo
 		table->wishes[table->count++] = *wish;
 		hold_wish(wish);
 	}
-	if (with) {
-		table->wishes[table->count++] = *with;
-		hold_wish(with);
-	}
+	if (with)
+		insert_wish(table, with);
 	kas_log_table_free(kvmas, kvmas->txn.logging);
 	kvmas->txn.logging = table;
 	return 0;
@@ -161,7 +210,8 @@ void kas_logging_close_locked(struct kvmas *kvmas)
 			i++;
 			continue;
 		}
-		table->wishes[i] = table->wishes[--table->count];
+		memmove(&table->wishes[i], &table->wishes[i + 1],
+			(--table->count - i) * sizeof(wish));
 		drop_wish(&wish);
 	}
 	if (table && table->count == 0) {

@@ -50,6 +50,7 @@ enum {
 	BUFFER_FRESH,  /* splice.c: ranges of the next view that are not those of the old one */
 	BUFFER_RUN,    /* splice.c: ranges on their way into pages */
 	BUFFER_PAGES,  /* splice.c: the pages of the next view */
+	BUFFER_SEEN,   /* sync.c: where a region is seen */
 	NBUFFERS,
 };
 
@@ -95,6 +96,7 @@ struct kvmas {
 	} txn;
 	struct log_table *logging; /* what clients want logged: published, with the views */
 	atomic_bool logging_stale; /* a client has gone whose wishes are still in the table */
+	atomic_uint armers;        /* listeners with log_clear; may be read without the lock */
 	TAILQ_HEAD(space_list, kvmas_space) spaces;
 	uint64_t ages;              /* given out to spaces, by order of making */
 	TAILQ_HEAD(, root) damaged; /* roots that have windows to render */

@@ -295,6 +295,7 @@ static void init_members(struct kvmas_ram *ram, const struct kvmas_ram_config *c
 	ram->destroy = config->destroy;
 	ram->destroy_data = config->destroy_data;
 	pthread_mutex_init(&ram->lock, NULL);
+	kas_sources_init(&ram->sources, ram->home);
 	TAILQ_INIT(&ram->users);
 	atomic_init(&ram->size, round_up(config->size));
 	kas_ram_settle(ram);
@@ -327,6 +328,7 @@ int kvmas_ram_new(struct kvmas *kvmas, const struct kvmas_ram_config *config,
 	err = init_block(ram, &ours);
 	if (err) {
 		pthread_mutex_destroy(&ram->lock);
+		kas_sources_fini(&ram->sources);
 		kas_free(kvmas, ram);
 		return err;
 	}
@@ -353,6 +355,7 @@ void kvmas_ram_unref(struct kvmas_ram *ram)
 	kas_dirty_end(ram->dirty);
 	unmap_block(ram);
 	pthread_mutex_destroy(&ram->lock);
+	kas_sources_fini(&ram->sources);
 	if (ram->destroy)
 		ram->destroy(ram->destroy_data);
 	kas_free(home, ram->name);

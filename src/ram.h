@@ -5,6 +5,7 @@
 
 #include "dirty.h"
 #include "object.h"
+#include "sources.h"
 
 /* A region that shows a part of a block, from its byte *offset* on. Part of the region. */
 struct ram_user {
@@ -29,6 +30,7 @@ struct kvmas_ram {
 	int fd;        /* ours; -1 for none */
 	uint64_t fd_offset;
 	struct dirty *dirty;
+	struct sources sources;
 	void (*destroy)(void *data);
 	void *destroy_data;
 

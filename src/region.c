@@ -116,6 +116,8 @@ static int enlist(struct kvmas *kvmas, struct kvmas_region *region)
 		err = -E2BIG;
 	if (!err && region->ram)
 		err = kas_dirty_add_bitmaps(region->ram->dirty, kvmas);
+	if (!err && region->ram)
+		err = kas_sources_clear_all(&region->ram->sources);
 	if (!err) {
 		TAILQ_INSERT_TAIL(&kvmas->regions, region, all);
 		kvmas->nregions++;
@@ -139,6 +141,7 @@ static void init_members(struct kvmas_region *region, const struct kvmas_region_
 	region->opaque = config->opaque;
 	region->destroy = config->destroy;
 	region->state.last = kas_size_to_last(config->size);
+	atomic_init(&region->last, region->state.last);
 	region->state.enabled = true;
 	region->state.attrs = initial_attrs[config->kind];
 	region->state.target_offset = config->target_offset;
@@ -296,6 +299,7 @@ void kas_region_put(struct kvmas_region *region, const struct region_state *stat
 	if (old.target && old.target != state->target)
 		LIST_REMOVE(region, alias);
 	region->state = *state;
+	atomic_store_explicit(&region->last, state->last, memory_order_relaxed);
 	if (state->parent && moves)
 		kas_children_insert(region);
 	else if (state->parent && old.last != state->last)

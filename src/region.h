@@ -52,6 +52,7 @@ struct kvmas_region {
 	void (*destroy)(void *opaque);
 
 	struct region_state state;
+	_Atomic(uint64_t) last;        /* that of state, for those without the transaction lock */
 	struct kvmas_region *children; /* the top of their tree */
 	struct child_node node;
 	LIST_HEAD(, kvmas_region) aliases; /* those that show this one; not held */

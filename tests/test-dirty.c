@@ -142,6 +142,23 @@ static void log_bits_past_its_pages_are_ignored(void **state)
 	untrack(&t);
 }
 
+static void pages_land_in_any_order_and_repeated(void **state)
+{
+	static const uint64_t pages[] = {299, 0, 64, 63, 0, 299, 128, 64};
+	struct fixture *f = *state;
+	struct tracked t;
+
+	track(f, &t, 300, 2);
+	kas_dirty_mark(t.dirty, 1, 1);
+	kas_dirty_mark_pages(t.dirty, pages, LENGTH(pages));
+	for (unsigned i = 0; i < 2; i++)
+		assert_pages(&t, i, PAGES(0, 1, 63, 64, 128, 299));
+	kas_dirty_mark_pages(t.dirty, pages, 0);
+	kas_dirty_mark_pages(t.dirty, pages, 1);
+	assert_pages(&t, 0, PAGES(299));
+	untrack(&t);
+}
+
 static void mark_without_bitmaps_does_nothing(void **state)
 {
 	static const uint64_t log = 1;
@@ -150,6 +167,7 @@ static void mark_without_bitmaps_does_nothing(void **state)
 
 	track(f, &t, 64, 0);
 	kas_dirty_mark(t.dirty, 0, 64);
+	kas_dirty_mark_pages(t.dirty, &log, 1);
 	kas_dirty_mark_log(t.dirty, 0, 64, &log);
 	untrack(&t);
 }
@@ -213,6 +231,28 @@ static void put_restores_bits_and_leaves_others(void **state)
 	untrack(&t);
 }
 
+static void unaligned_run_is_taken_and_put_alone(void **state)
+{
+	static const uint64_t ones[] = {~UINT64_C(0), ~UINT64_C(0)};
+	struct fixture *f = *state;
+	struct tracked t;
+	uint64_t words[2];
+
+	track(f, &t, 200, 1);
+	kas_dirty_mark(t.dirty, 0, 200);
+	assert_int_equal(kas_dirty_take(t.dirty, &t.clients[0], 66, 3, words), 3);
+	assert_int_equal(words[0], 0x1c);
+	assert_int_equal(kas_dirty_take(t.dirty, &t.clients[0], 126, 3, words), 3);
+	assert_int_equal(words[0], UINT64_C(3) << 62);
+	assert_int_equal(words[1], 1);
+	assert_int_equal(kas_dirty_take(t.dirty, &t.clients[0], 0, 200, (uint64_t[4]){0}), 194);
+	must(kas_dirty_put(t.dirty, &t.clients[0], 62, 4, ones));
+	assert_pages(&t, 0, PAGES(62, 63, 64, 65));
+	must(kas_dirty_put(t.dirty, &t.clients[0], 70, 2, ones));
+	assert_pages(&t, 0, PAGES(70, 71));
+	untrack(&t);
+}
+
 static void put_sets_no_bit_past_its_run(void **state)
 {
 	static const uint64_t ones = ~UINT64_C(0);
@@ -238,9 +278,11 @@ static void run_that_is_no_part_of_the_block_returns_einval(void **state)
 		{0, 101, -EINVAL},
 		{64, 37, -EINVAL},
 		{128, 0, -EINVAL},
-		{1, 1, -EINVAL},
-		{63, 1, -EINVAL},
-		{65, 1, -EINVAL},
+		{1, 1, 0},
+		{63, 37, 0},
+		{63, 38, -EINVAL},
+		{100, 0, 0},
+		{101, 0, -EINVAL},
 		{0, UINT64_MAX, -EINVAL},
 		{64, UINT64_MAX - 63, -EINVAL},
 		{UINT64_MAX - 63, 64, -EINVAL},
@@ -274,6 +316,126 @@ static void client_without_bitmap_returns_enoent(void **state)
 	assert_int_equal(kas_dirty_take(t.dirty, &stranger, 0, 64, &word), -ENOENT);
 	assert_int_equal(kas_dirty_put(t.dirty, &stranger, 0, 64, &word), -ENOENT);
 	untrack(&t);
+}
+
+/* ---- at random ---- */
+
+/* More than is dealt with under one lock. */
+enum { BIG_PAGES = 600000, BIG_WORDS = (BIG_PAGES + 63) / 64 };
+
+/* What two clients should have, page by page. */
+struct plain {
+	struct tracked t;
+	uint64_t seed;
+	unsigned char bits[2][BIG_PAGES];
+	uint64_t words[BIG_WORDS + 1];
+};
+
+static uint64_t draw(struct plain *p, uint64_t below)
+{
+	p->seed = p->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (p->seed >> 33) % below;
+}
+
+/* A run that is short, long, or at the end, at any place. */
+static uint64_t draw_run(struct plain *p, uint64_t *npages)
+{
+	static const uint64_t lengths[] = {1, 3, 64, 600, 5000, BIG_PAGES};
+	uint64_t first = draw(p, draw(p, 10) ? BIG_PAGES : 200);
+	uint64_t room = BIG_PAGES - first;
+
+	*npages = first < 200 ? room : draw(p, lengths[draw(p, LENGTH(lengths))]) + 1;
+	if (*npages > room)
+		*npages = room;
+	return first;
+}
+
+/* Words of which few or many bits are set, or none. */
+static void draw_words(struct plain *p, uint64_t npages)
+{
+	uint64_t density = draw(p, 4);
+
+	for (uint64_t i = 0; i < (npages + 63) / 64; i++) {
+		p->words[i] = 0;
+		if (density == 1 && draw(p, 50) == 0)
+			p->words[i] = UINT64_C(1) << draw(p, 64);
+		else if (density == 2)
+			p->words[i] = draw(p, UINT64_MAX) << 32 ^ draw(p, UINT64_MAX);
+		else if (density == 3)
+			p->words[i] = ~UINT64_C(0);
+	}
+}
+
+static bool word_bit(const struct plain *p, uint64_t i)
+{
+	return p->words[i / 64] >> (i % 64) & 1;
+}
+
+static void mark_at_random(struct plain *p)
+{
+	uint64_t npages, first = draw_run(p, &npages);
+	bool told = false, is_log = draw(p, 2);
+
+	draw_words(p, npages);
+	for (uint64_t i = 0; i < npages; i++) {
+		bool set = !is_log || word_bit(p, i);
+
+		told |= set;
+		p->bits[0][first + i] |= set;
+		p->bits[1][first + i] |= set;
+	}
+	if (is_log)
+		assert_int_equal(kas_dirty_mark_log(p->t.dirty, first, npages, p->words), told);
+	else
+		kas_dirty_mark(p->t.dirty, first, npages);
+}
+
+static void take_at_random(struct plain *p)
+{
+	uint64_t npages, first = draw_run(p, &npages);
+	unsigned client = (unsigned)draw(p, 2);
+	unsigned char *bits = &p->bits[client][first];
+	uint64_t shift = first % 64;
+	int64_t count = 0;
+
+	memset(p->words, 0xff, sizeof(p->words));
+	for (uint64_t i = 0; i < npages; i++)
+		count += bits[i];
+	assert_int_equal(kas_dirty_take(p->t.dirty, &p->t.clients[client], first, npages, p->words),
+			 count);
+	for (uint64_t i = 0; i < (shift + npages + 63) / 64 * 64; i++) {
+		bool inside = i >= shift && i < shift + npages;
+
+		if (word_bit(p, i) != (inside && bits[i - shift]))
+			fail_msg("page %d of %d + %d", (int)i, (int)first, (int)npages);
+	}
+	memset(bits, 0, npages);
+}
+
+static void put_at_random(struct plain *p)
+{
+	uint64_t npages, first = draw_run(p, &npages);
+	unsigned client = (unsigned)draw(p, 2);
+
+	draw_words(p, first % 64 + npages);
+	for (uint64_t i = 0; i < npages; i++)
+		p->bits[client][first + i] |= word_bit(p, first % 64 + i);
+	must(kas_dirty_put(p->t.dirty, &p->t.clients[client], first, npages, p->words));
+}
+
+static void all_ways_agree_with_a_plain_array(void **state)
+{
+	static void (*const steps[])(struct plain *) = {mark_at_random, take_at_random,
+							take_at_random, put_at_random};
+	struct plain *p = calloc(1, sizeof(*p));
+
+	assert_non_null(p);
+	p->seed = 1;
+	track(*state, &p->t, BIG_PAGES, 2);
+	for (int i = 0; i < 400; i++)
+		steps[draw(p, LENGTH(steps))](p);
+	untrack(&p->t);
+	free(p);
 }
 
 /* ---- ends ---- */
@@ -382,14 +544,17 @@ int main(void)
 		TEST(log_lands_at_any_page_offset),
 		TEST(log_adds_to_what_is_dirty),
 		TEST(log_bits_past_its_pages_are_ignored),
+		TEST(pages_land_in_any_order_and_repeated),
 		TEST(mark_without_bitmaps_does_nothing),
 		TEST(mark_reaches_every_client),
 		TEST(new_bitmap_is_clean_and_the_only_one),
 		TEST(take_clears_what_it_fetched_only),
 		TEST(put_restores_bits_and_leaves_others),
+		TEST(unaligned_run_is_taken_and_put_alone),
 		TEST(put_sets_no_bit_past_its_run),
 		TEST(run_that_is_no_part_of_the_block_returns_einval),
 		TEST(client_without_bitmap_returns_enoent),
+		TEST(all_ways_agree_with_a_plain_array),
 		TEST(block_may_end_before_its_clients),
 		TEST(client_may_end_before_its_block),
 		TEST(bitmaps_of_ended_blocks_go_when_the_next_block_comes),
