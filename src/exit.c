@@ -75,6 +75,18 @@ static int handle_pio(struct kvmas_vcpu *vcpu)
 	return 1;
 }
 
+static int handle_ring_full(struct kvmas_vcpu *vcpu)
+{
+	struct kvmas_kvm *kvm = vcpu->kvm;
+	int err;
+
+	if (!kvm->rings.entries)
+		return 0;
+	kas_kvm_count(kvm, ring_full, 1);
+	err = kas_ring_empty(kvm, &vcpu->ring);
+	return err ? err : 1;
+}
+
 int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu)
 {
 	if (!kas_alive(vcpu->kvm->object.kvmas))
@@ -84,6 +96,8 @@ int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu)
 		return handle_mmio(vcpu);
 	case KVM_EXIT_IO:
 		return handle_pio(vcpu);
+	case KVM_EXIT_DIRTY_RING_FULL:
+		return handle_ring_full(vcpu);
 	default:
 		return 0;
 	}

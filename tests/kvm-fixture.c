@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "kvm-fixture.h"
+#include "kvm-guest.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,11 +16,12 @@ uint64_t pages(uint64_t n)
 int machine_ioctl(void *data, int fd, unsigned long request, void *arg)
 {
 	struct machine *m = data;
-	struct fake_kvm *vm = m->vm2 && fd == m->vm2->fd ? m->vm2 : m->vm;
+	struct fake_kvm *vm = m->vm2 && fd >= m->vm2->fd ? m->vm2 : m->vm;
 	int result;
 
 	if (request != KVM_CHECK_EXTENSION) {
 		m->nioctls++;
+		run_guests(m);
 		if (m->on_ioctl)
 			m->on_ioctl(m, request, arg);
 		if (m->answer && m->answer(m, request, &result))
@@ -38,6 +39,7 @@ static int pause_vcpus(void *data)
 		return m->pause_result;
 	m->npauses++;
 	m->paused = true;
+	flush_guests(m, 0);
 	return 0;
 }
 
@@ -106,8 +108,8 @@ static struct kvmas_kvm *make_tie(struct machine *m, const struct fake_kvm *vm,
 	must(kvmas_kvm_new(m->f->kvmas,
 			   KVMAS_CONFIG(kvm, .vm_fd = vm->fd, .ioctl = machine_ioctl,
 					.ioctl_data = m, .trace = trace, .trace_data = m,
-					.flags = tie ? tie->flags : 0,
-					.gpa_bits = tie ? tie->gpa_bits : 0,
+					.flags = tie->flags, .gpa_bits = tie->gpa_bits,
+					.log = tie->log, .ring_size = tie->ring_size,
 					.pause = first ? pause_vcpus : NULL,
 					.resume = first ? resume_vcpus : NULL, .pause_data = m),
 			   &kvm));
@@ -118,21 +120,24 @@ void machine_add_tie(struct machine *m, const struct fake_kvm_config *config)
 {
 	struct fake_kvm_config second = config ? *config : (struct fake_kvm_config){0};
 
-	second.fd = m->vm->fd + 1;
+	second.fd = m->vm->fd + 100; /* behind those of the first one's vCPUs */
 	m->vm2 = fake_kvm_new(&second);
-	m->kvm2 = make_tie(m, m->vm2, NULL);
+	m->kvm2 = make_tie(m, m->vm2, &m->kvm->config);
+	add_guests(m, 1);
 }
 
 static struct machine *new_unbound(const struct fake_kvm_config *config,
 				   const struct kvmas_kvm_config *tie)
 {
 	static const char *const names[NSPACES] = {"normal", "smm"};
+	static const struct kvmas_kvm_config plain;
 	struct machine *m = calloc(1, sizeof(*m));
 
 	assert_non_null(m);
 	m->f = fixture_new((struct kvmas_config){0});
 	m->vm = fake_kvm_new(config);
-	m->kvm = make_tie(m, m->vm, tie);
+	m->kvm = make_tie(m, m->vm, tie ? tie : &plain);
+	add_guests(m, 0);
 	for (unsigned i = 0; i < NSPACES; i++) {
 		m->root[i] = make_container(m->f, names[i], KVMAS_SIZE_MAX);
 		m->space[i] = make_space(m->f, names[i], m->root[i]);
@@ -165,6 +170,7 @@ void machine_free(struct machine *m)
 	fake_kvm_fail_never(m->vm);
 	m->on_ioctl = NULL;
 	m->answer = NULL;
+	m->run_guest = NULL;
 	assert_false(m->paused);
 	assert_right(m);
 	machine_drop(m);
@@ -174,6 +180,7 @@ void machine_drop(struct machine *m)
 {
 	while (m->nclients)
 		kvmas_client_unref(m->clients[--m->nclients]);
+	del_guests(m);
 	kvmas_kvm_unref(m->kvm2);
 	kvmas_kvm_unref(m->kvm);
 	fixture_free(m->f);

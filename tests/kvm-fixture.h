@@ -22,6 +22,13 @@
 #define RO KVM_MEM_READONLY
 
 enum { NORMAL, SMM, NSPACES };
+enum { NTIES = 2, NGUESTS = 2 };
+
+/* A vCPU of a VM whose dirty pages go to rings, as the double and as the library know it. */
+struct guest_vcpu {
+	struct fake_kvm_vcpu *cpu;
+	struct kvmas_vcpu *vcpu;
+};
 
 /* What the trace hook was told; the block may be gone. */
 struct traced_op {
@@ -53,6 +60,13 @@ struct machine {
 	/* A second tie, and its double: see machine_add_tie. */
 	struct kvmas_kvm *kvm2;
 	struct fake_kvm *vm2;
+	/* The vCPUs of each tie's VM, where it has rings or a page-modification log; else none. */
+	struct guest_vcpu guests[NTIES][NGUESTS];
+	unsigned turn; /* the next write is that of this one, or would be */
+	/* The guest runs: called before each ioctl but KVM_CHECK_EXTENSION for each tie that holds
+	 * nobody out. */
+	void (*run_guest)(struct machine *m, unsigned tie);
+	void *guest_data;
 	struct kvmas_region *region[12]; /* for scenarios, like all that follows */
 	void *data;
 };
@@ -63,7 +77,7 @@ int machine_teardown(void **state);
 /* With another double; or with nothing bound. */
 struct machine *machine_new(const struct fake_kvm_config *config);
 struct machine *machine_new_unbound(const struct fake_kvm_config *config);
-/* With flags and gpa_bits of the tie's. */
+/* With flags, gpa_bits and way of logging of the tie's. */
 struct machine *machine_new_with(const struct fake_kvm_config *config,
 				 const struct kvmas_kvm_config *tie);
 /* Demands that nothing is wrong before, and that nothing leaks after. */
@@ -71,7 +85,8 @@ void machine_free(struct machine *m);
 /* The same, whatever is wrong. */
 void machine_drop(struct machine *m);
 
-/* Make the second tie; machine_free ends it. Its fd is another, all else is shared. */
+/* Make the second tie, that logs like the first; machine_free ends it. Its fd is another, all else
+ * is shared. */
 void machine_add_tie(struct machine *m, const struct fake_kvm_config *config);
 
 /* The hook between library and doubles; data is the machine. */

@@ -151,17 +151,22 @@ static void look_ahead(struct world *w, struct outlook *ahead)
 
 /* ---- failures ---- */
 
-static const int errors[] = {ENOMEM, EEXIST, EINVAL, ENOSPC, EIO, EFAULT, EPERM};
+static const int errors[] = {ENOMEM, EEXIST, EINVAL, ENOSPC, EIO, EFAULT, EPERM, ENOENT, EINTR};
 
 static bool answer_nonsense(struct machine *m, unsigned long request, int *result)
 {
+	enum { NCOUNTS = 3 };
 	static const int nonsense[] = {1, 7, INT_MAX, -100000, INT_MIN, -4096, -ENOTRECOVERABLE};
 	struct world *w = m->data;
 
-	if (request != KVM_SET_USER_MEMORY_REGION || !one_in(w, 3))
+	/* Of a reset each count is one that KVM gives. */
+	if (request == KVM_RUN || !one_in(w, 3))
 		return false;
 	m->answer = NULL;
-	*result = nonsense[below(w, LENGTH(nonsense))];
+	w->lied = true;
+	*result = nonsense[request == KVM_RESET_DIRTY_RINGS
+				   ? NCOUNTS + below(w, LENGTH(nonsense) - NCOUNTS)
+				   : below(w, LENGTH(nonsense))];
 	return true;
 }
 
@@ -196,6 +201,13 @@ void world_inject(struct world *w)
 		error = 0;
 	}
 	w->injected = error;
+}
+
+void world_refuse_next(struct world *w)
+{
+	world_calm(w);
+	w->injected = errors[below(w, LENGTH(errors))];
+	fake_kvm_fail_at(w->m->vm, 1, w->injected);
 }
 
 void world_calm(struct world *w)

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See kvm-model.h: the guest, the clients, and a shadow of the dirty pages beside them: which pages
+ * See kvm-model.h: the guest, and a shadow of the dirty pages beside the library's: which pages
  * each client must find, since it had asked for them when the guest wrote, and which it may find,
  * since somebody had. A client finds all of the first and none that is not of the second.
  */
 #include "kvm-model.h"
 
-/* Where in the blocks a host address is; false if in none. */
-static bool locate(const struct world *w, const unsigned char *hva, unsigned *block, uint64_t *page)
+bool world_locate(const struct world *w, const unsigned char *hva, unsigned *block, uint64_t *page)
 {
 	for (*block = 0; *block < NBLOCKS; ++*block) {
 		const unsigned char *first = kvmas_ram_get_hva(w->blocks[*block]);
@@ -44,10 +43,30 @@ static void note_must(struct world *w, unsigned as_id, uint64_t gpa, unsigned bl
 	kvmas_view_release(w->m->f->reader, view);
 }
 
-static void note_may(struct world *w, unsigned block, uint64_t page)
+void world_may(struct world *w, unsigned block, uint64_t page)
 {
 	for (unsigned client = 0; client < NCLIENTS; client++)
 		w->may[client][block][page] = true;
+}
+
+void world_must(struct world *w, unsigned block, uint64_t page)
+{
+	for (unsigned client = 0; client < NCLIENTS; client++)
+		w->must[client][block][page] = true;
+	world_may(w, block, page);
+}
+
+/* What is buffered is logged by the slot that is there when the vCPU leaves the guest. */
+static bool may_be_told(const struct world *w, unsigned as_id, uint64_t gpa, bool writes)
+{
+	const struct fake_kvm *vm = w->m->vm;
+
+	if (vm->config.pml)
+		return true;
+	if (vm->ring_size)
+		return (writes || !vm->config.shadow_mmu) &&
+		       fake_kvm_find(vm, as_id, gpa)->flags & LOG;
+	return fake_kvm_is_dirty(vm, as_id, gpa);
 }
 
 static void access_page(struct world *w, unsigned as_id, uint64_t gpa, bool writes)
@@ -57,26 +76,87 @@ static void access_page(struct world *w, unsigned as_id, uint64_t gpa, bool writ
 	uint64_t page;
 	int err;
 
-	if (!locate(w, hva, &block, &page))
+	if (!world_locate(w, hva, &block, &page))
 		return;
-	err = writes ? fake_kvm_write(w->m->vm, as_id, gpa, 8)
-		     : fake_kvm_read(w->m->vm, as_id, gpa, 8);
+	err = writes ? guest_write(w->m, 0, as_id, gpa) : guest_read(w->m, 0, as_id, gpa);
 	if (err)
-		return; /* readonly: an exit */
+		return; /* readonly, or the ring is full: an exit */
 	if (writes)
 		note_must(w, as_id, gpa, block, page);
-	if (fake_kvm_is_dirty(w->m->vm, as_id, gpa))
-		note_may(w, block, page);
+	if (may_be_told(w, as_id, gpa, writes))
+		world_may(w, block, page);
 }
 
-void world_note_refused_reads(struct world *w)
+/* What a slot shows that has just been made, or has just come to be logged. */
+static void note_fresh(struct world *w, const struct traced_op *op)
+{
+	for (unsigned block = 0; block < NBLOCKS; block++) {
+		uint64_t first = op->slot.ram_offset / page_size();
+
+		for (uint64_t i = 0;
+		     w->blocks[block] == op->slot.ram && i < op->slot.size / page_size(); i++)
+			world_may(w, block, first + i);
+	}
+}
+
+/* Where a vCPU has buffered an address, what is there when it leaves the guest is told, though what
+ * it wrote may have been there before. */
+void world_note_buffered(struct world *w)
+{
+	for (unsigned i = 0; i < NGUESTS; i++) {
+		const struct fake_kvm_vcpu *cpu = w->m->guests[0][i].cpu;
+
+		for (unsigned k = 0; cpu && k < cpu->npml; k++) {
+			unsigned block;
+			uint64_t page;
+
+			if (world_locate(w, fake_kvm_hva(w->m->vm, cpu->as_id, cpu->pml[k]), &block,
+					 &page))
+				world_may(w, block, page);
+		}
+	}
+}
+
+void world_note_doubts(struct world *w)
 {
 	const struct fake_kvm *vm = w->m->vm;
+	bool doubts = w->lied;
 
+	w->lied = false;
 	for (size_t i = 0; i < vm->ncalls; i++) {
-		if (vm->calls[i].op == FAKE_KVM_GET && vm->calls[i].result < 0)
-			memset(w->may, true, sizeof(w->may));
+		enum fake_kvm_op op = vm->calls[i].op;
+
+		doubts |= (op == FAKE_KVM_GET || op == FAKE_KVM_RESET) && vm->calls[i].result < 0;
+		w->tally->cleared += op == FAKE_KVM_CLEAR;
 	}
+	if (doubts)
+		memset(w->may, true, sizeof(w->may));
+	for (size_t i = 0; w->fresh_is_dirty && i < w->m->nops; i++) {
+		const struct traced_op *op = &w->m->ops[i];
+
+		if (op->result == 0 && op->kind != KVMAS_SLOT_DELETE && op->slot.flags & LOG)
+			note_fresh(w, op);
+	}
+}
+
+/* KVM tells a vCPU the time again and again, which is a mark each time: in space 0, wherever the
+ * vCPU is. */
+static void tell_time(struct world *w)
+{
+	struct fake_kvm_vcpu *cpu = w->m->guests[0][below(w, NGUESTS)].cpu;
+	uint64_t gpa = pages(below(w, WORLD_PAGES));
+	unsigned times = 5 * below(w, 150);
+	unsigned block;
+	uint64_t page;
+
+	if (!cpu || !world_locate(w, fake_kvm_hva(w->m->vm, NORMAL, gpa), &block, &page))
+		return;
+	for (unsigned i = 0; i < times && fake_kvm_clock(cpu, gpa) == 0; i++) {
+		note_must(w, NORMAL, gpa, block, page);
+		world_may(w, block, page);
+	}
+	if (one_in(w, 2))
+		world_exit(w);
 }
 
 void world_run_guest(struct world *w)
@@ -85,45 +165,58 @@ void world_run_guest(struct world *w)
 	uint64_t gfn = below(w, WORLD_PAGES);
 	unsigned n = 1 + below(w, 20);
 
+	if (one_in(w, 2))
+		tell_time(w);
 	while (n-- > 0 && gfn < WORLD_PAGES)
 		access_page(w, as_id, pages(gfn++), below(w, 5));
 }
 
+/* What is in its ring is read; and from where it is then the next one goes on. */
+static void replace_vcpu(struct world *w, unsigned index)
+{
+	struct guest_vcpu *guest = &w->m->guests[0][index];
+
+	fake_kvm_vcpu_flush(guest->cpu);
+	kvmas_vcpu_del(guest->vcpu);
+	guest->vcpu = NULL;
+	world_calm(w);
+	must(add_guest(w->m, 0, index));
+}
+
+void world_exit(struct world *w)
+{
+	unsigned index = below(w, NGUESTS);
+	struct guest_vcpu *guest = &w->m->guests[0][index];
+	bool replaces = one_in(w, 8);
+	int result;
+
+	if (!guest->cpu)
+		return;
+	world_inject(w);
+	result = kvmas_vcpu_run(guest->vcpu);
+	if (result == 0 && guest->cpu->run->exit_reason == KVM_EXIT_DIRTY_RING_FULL) {
+		w->tally->full++;
+		result = kvmas_vcpu_handle_exit(guest->vcpu);
+		assert_holds(w, result == 1 || (result < 0 && w->injected),
+			     "a full ring is not answered");
+	}
+	if (replaces)
+		replace_vcpu(w, index);
+	world_calm(w);
+}
+
+/* Whatever it returns; the guest may be anywhere. */
 void world_sync(struct world *w)
 {
 	struct roll roll = draw(w);
 	uint64_t npages = 1 + below(w, WORLD_PAGES);
 
 	world_inject(w);
-	kvmas_space_sync(roll.space, pages(roll.gfn), pages(npages));
+	if (one_in(w, 3))
+		kvmas_region_sync(roll.region, pages(roll.gfn % 4), pages(npages));
+	else
+		kvmas_space_sync(roll.space, pages(roll.gfn), pages(npages));
 	world_calm(w);
-}
-
-/* Take a client's pages of one block, of which it may have those that it may. */
-static void take(struct world *w, unsigned client, unsigned block, bool put_back)
-{
-	struct kvmas_client *taker = w->m->clients[client];
-	uint64_t bits[(BLOCK_PAGES + 63) / 64];
-
-	assert_true(kvmas_client_take(taker, w->blocks[block], 0, BLOCK_PAGES, bits) >= 0);
-	if (put_back)
-		must(kvmas_client_put(taker, w->blocks[block], 0, BLOCK_PAGES, bits));
-	for (unsigned page = 0; page < BLOCK_PAGES; page++) {
-		if (!(bits[page / 64] >> page % 64 & 1))
-			continue;
-		assert_holds(w, w->may[client][block][page], "a page is dirty that nobody wrote");
-		w->tally->taken++;
-		if (!put_back)
-			w->must[client][block][page] = false;
-	}
-}
-
-void world_take(struct world *w)
-{
-	unsigned client = below(w, NCLIENTS);
-	unsigned block = below(w, NBLOCKS);
-
-	take(w, client, block, one_in(w, 2));
 }
 
 void world_mark(struct world *w)
@@ -132,24 +225,5 @@ void world_mark(struct world *w)
 	unsigned page = below(w, BLOCK_PAGES);
 
 	must(kvmas_ram_mark(w->blocks[block], pages(page) + 5, 1));
-	for (unsigned client = 0; client < NCLIENTS; client++)
-		w->must[client][block][page] = true;
-	note_may(w, block, page);
-}
-
-void world_harvest(struct world *w)
-{
-	static const pages_of_blocks none[NCLIENTS];
-
-	if (w->broken)
-		return;
-	for (unsigned i = 0; i < NVIEWS; i++)
-		must(kvmas_space_sync(w->views[i], 0, KVMAS_SIZE_MAX));
-	for (unsigned client = 0; client < NCLIENTS; client++) {
-		for (unsigned block = 0; block < NBLOCKS; block++)
-			take(w, client, block, false);
-	}
-	assert_holds(w, memcmp(w->must, none, sizeof(none)) == 0,
-		     "a page that was written is lost");
-	memset(w->may, 0, sizeof(w->may));
+	world_must(w, block, page);
 }

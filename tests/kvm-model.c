@@ -115,7 +115,19 @@ static struct fake_kvm_config draw_config(struct world *w)
 	config.shadow_mmu = one_in(w, 2);
 	config.no_readonly_mem = one_in(w, 4);
 	config.private_slots = below(w, 6);
+	config.pml = one_in(w, 4);
 	return config;
+}
+
+static enum kvmas_kvm_log draw_log(struct world *w)
+{
+	static const enum kvmas_kvm_log logs[] = {
+		KVMAS_KVM_LOG_AUTO,   KVMAS_KVM_LOG_AUTO,       KVMAS_KVM_LOG_MANUAL,
+		KVMAS_KVM_LOG_MANUAL, KVMAS_KVM_LOG_MANUAL_SET, KVMAS_KVM_LOG_RING,
+		KVMAS_KVM_LOG_RING,
+	};
+
+	return logs[below(w, LENGTH(logs))];
 }
 
 static unsigned draw_flags(struct world *w, const struct fake_kvm_config *config)
@@ -145,14 +157,18 @@ struct world *world_new(struct choices choices, struct kvm_tally *tally)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	struct fake_kvm_config config;
+	struct kvmas_kvm_config tie;
 
 	assert_non_null(w);
 	w->choices = choices;
 	w->tally = tally;
 	config = draw_config(w);
 	w->gpa_bits = one_in(w, 6) ? 20 : 0;
-	w->m = machine_new_with(&config, KVMAS_CONFIG(kvm, .gpa_bits = w->gpa_bits,
-						      .flags = draw_flags(w, &config)));
+	tie = logging_config(draw_log(w), config.pml);
+	tie.gpa_bits = w->gpa_bits;
+	tie.flags = draw_flags(w, &config);
+	w->fresh_is_dirty = tie.log == KVMAS_KVM_LOG_MANUAL_SET;
+	w->m = machine_new_with(&config, &tie);
 	w->collides = !config.private_slots;
 	if (w->collides)
 		must(fake_kvm_add_private(w->m->vm, 0, pages(below(w, WORLD_PAGES)), pages(1)));
@@ -165,6 +181,8 @@ struct world *world_new(struct choices choices, struct kvm_tally *tally)
 	for (unsigned i = 0; i < NCLIENTS; i++)
 		make_client(w->m, "client");
 	make_intent(w, &config);
+	if (one_in(w, 3))
+		world_add_device(w);
 	world_draw_terms(w);
 	for (unsigned i = 0; i < NREGIONS; i++) {
 		struct roll roll = draw(w);
@@ -178,10 +196,11 @@ struct world *world_new(struct choices choices, struct kvm_tally *tally)
 bool world_step(struct world *w)
 {
 	static void (*const steps[])(struct world *) = {
-		world_run_guest, world_run_guest, world_run_guest, world_sync,
-		world_take,      world_mark,      world_harvest,
+		world_run_guest, world_run_guest, world_run_guest,  world_sync,
+		world_sync,      world_take,      world_take,       world_take,
+		world_mark,      world_exit,      world_run_device, world_harvest,
 	};
-	unsigned step = below(w, 20);
+	unsigned step = below(w, 25);
 
 	if (w->choices.bytes && w->choices.count == 0)
 		return false;
@@ -189,23 +208,28 @@ bool world_step(struct world *w)
 	forget_trace(w->m);
 	forget_notes(w->m->f);
 	w->tally->steps++;
+	world_note_buffered(w);
 	if (step < LENGTH(steps))
 		steps[step](w);
 	else
 		world_change(w);
-	world_note_refused_reads(w);
+	world_note_doubts(w);
 	return true;
 }
 
 void world_free(struct world *w)
 {
 	fake_kvm_reset(w->m->vm);
+	forget_trace(w->m);
 	must(kvmas_begin(w->m->f->kvmas));
 	must(kvmas_commit(w->m->f->kvmas));
+	world_note_doubts(w);
 	w->tally->repaired += w->broken;
 	w->broken = false;
 	w->now = w->next;
 	world_harvest(w);
+	if (w->device)
+		must(kvmas_listener_del(w->device));
 	/* What shows itself would hold itself. */
 	for (unsigned i = 0; i < NREGIONS; i++)
 		kvmas_region_del(w->regions[i]);

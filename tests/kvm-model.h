@@ -8,6 +8,7 @@
  *     kvm-model-commit.c  transactions: foretold, failed, and judged
  *     kvm-model-edit.c    what is changed in them
  *     kvm-model-dirty.c   the guest, and the shadow of what it wrote
+ *     kvm-model-take.c    the clients, and a device that must be armed
  *     kvm-referee.c       what slots should be, and what it may cost to get there
  *
  * Choices come from a generator, or from bytes, for a fuzzer. Whatever is wrong fails the test that
@@ -16,6 +17,7 @@
 #ifndef KVM_MODEL_H
 #define KVM_MODEL_H
 
+#include "kvm-guest.h"
 #include "kvm-referee.h"
 
 enum {
@@ -52,6 +54,11 @@ struct kvm_tally {
 	unsigned stops;
 	unsigned torn; /* commits that unmapped bytes for a moment */
 	uint64_t taken;
+	unsigned runs; /* of pages, that were handed to a client */
+	unsigned refused_takes;
+	unsigned put_back;
+	unsigned full;    /* exits because of a ring */
+	unsigned cleared; /* calls that armed pages: KVM's, and a listener's */
 };
 
 struct wish {
@@ -83,8 +90,16 @@ struct world {
 	pages_of_blocks must[NCLIENTS], may[NCLIENTS];
 	unsigned nreserved;
 	unsigned gpa_bits;
-	bool collides; /* there is a private slot in the guest's RAM */
-	bool broken;   /* KVM refused an undoing */
+	bool fresh_is_dirty; /* KVMAS_KVM_LOG_MANUAL_SET */
+	bool lied;           /* the hook gave, in this step, what KVM never gives */
+
+	/* A device that writes to what views[0] shows, and notes each page once, until it is
+	 * armed. */
+	struct kvmas_listener *device;
+	pages_of_blocks noted, unarmed;
+	int device_result; /* what it answers when it is to be armed */
+	bool collides;     /* there is a private slot in the guest's RAM */
+	bool broken;       /* KVM refused an undoing */
 
 	/* In this step: what fails. */
 	int injected;   /* the errno that a commit may return; 0: nothing fails */
@@ -124,6 +139,8 @@ struct roll draw(struct world *w);
 void world_change(struct world *w);
 /* Arm something that fails, or nothing; and disarm it. */
 void world_inject(struct world *w);
+/* Have the next ioctl fail, whatever it is. */
+void world_refuse_next(struct world *w);
 void world_calm(struct world *w);
 /* The sections of a space's view, which lives on; for free(). */
 struct kvmas_section *list_sections(struct world *w, struct kvmas_space *space, size_t *ret_count);
@@ -136,15 +153,28 @@ void world_add_region(struct world *w, const struct roll *roll);
 
 /* ---- kvm-model-dirty.c ---- */
 void world_run_guest(struct world *w);
+/* A vCPU leaves the guest, whose ring may be full; or is taken away, and comes again. */
+void world_exit(struct world *w);
 void world_sync(struct world *w);
-void world_take(struct world *w);
 void world_mark(struct world *w);
-/* Everything is synchronised and taken: no page may be missing. */
-void world_harvest(struct world *w);
-/* A log that could not be read has made all dirty that it was of. */
-void world_note_refused_reads(struct world *w);
+/* A log that could not be read has made all dirty that it was of; a slot may begin so. */
+void world_note_doubts(struct world *w);
+/* So has an address in the buffer of a vCPU made what is there now. */
+void world_note_buffered(struct world *w);
+/* Clients must find a page, by what they wish; and they may. */
+void world_must(struct world *w, unsigned block, uint64_t page);
+void world_may(struct world *w, unsigned block, uint64_t page);
+/* Where in the blocks a host address is; false if in none. */
+bool world_locate(const struct world *w, const unsigned char *hva, unsigned *block, uint64_t *page);
 /* Whether a client of these wishes wants the log of a section. */
 bool is_wished(const struct wish *wish, const struct kvmas_section *section,
 	       const struct kvmas_space *space);
+
+/* ---- kvm-model-take.c ---- */
+void world_take(struct world *w);
+/* Everything is synchronised and taken: no page may be missing. */
+void world_harvest(struct world *w);
+void world_add_device(struct world *w);
+void world_run_device(struct world *w);
 
 #endif

@@ -127,6 +127,18 @@ static bool is_whole_cell(const struct fake_kvm_slot *slot, const struct wanted 
 	       (end == REFEREE_PAGES || wanted->at[end].cell != cell);
 }
 
+/* While something is logged, no more than twice the slots that the view needs, or two more. */
+static unsigned budget_of(const struct wanted *wanted, const struct terms *terms)
+{
+	unsigned most = wanted->ncells > 2 ? wanted->ncells : 2;
+
+	for (unsigned gfn = 0; gfn < REFEREE_PAGES; gfn++) {
+		if (wanted->at[gfn].flags & KVM_MEM_LOG_DIRTY_PAGES)
+			return most < terms->budget ? most : terms->budget;
+	}
+	return terms->budget;
+}
+
 const char *slots_wrong(const struct slot_list *slots, const struct wanted *wanted,
 			const struct terms *terms)
 {
@@ -145,7 +157,7 @@ const char *slots_wrong(const struct slot_list *slots, const struct wanted *want
 		return "a page is not mapped";
 	if (terms->merge != KVMAS_MERGE_STICKY && slots->count != wanted->ncells)
 		return "there are more slots than the policy says";
-	if (slots->count > wanted->ncells + terms->budget)
+	if (slots->count > wanted->ncells + budget_of(wanted, terms))
 		return "there are more slots than the budget";
 	return slots->count > terms->ids ? "there are more slots than ids" : NULL;
 }
@@ -185,7 +197,7 @@ struct cost cost_of(const struct slot_list *slots, const struct wanted *wanted,
 		memset(&taken[first_of(slot)], true, end_of(slot) - first_of(slot));
 	}
 	cost.gaps = count_gaps(wanted, taken);
-	cost.merges = cut && (cost.kept + cost.gaps > wanted->ncells + terms->budget ||
+	cost.merges = cut && (cost.kept + cost.gaps > wanted->ncells + budget_of(wanted, terms) ||
 			      cost.kept + cost.gaps > terms->ids);
 	return cost;
 }
@@ -198,8 +210,10 @@ bool count_is_right(unsigned count, const struct wanted *wanted, const struct te
 	if (!cut)
 		return count == wanted->ncells;
 	if (cost->merges)
-		return count <= wanted->ncells + terms->budget / 2 && count <= terms->ids;
-	return count >= cost->kept + cost->gaps && count <= wanted->ncells + terms->budget;
+		return count <= wanted->ncells + budget_of(wanted, terms) / 2 &&
+		       count <= terms->ids;
+	return count >= cost->kept + cost->gaps &&
+	       count <= wanted->ncells + budget_of(wanted, terms);
 }
 
 /* ---- moves ---- */

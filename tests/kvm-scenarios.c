@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <limits.h>
 
+#include "kvm-guest.h"
 #include "kvm/vm.h"
 
 /* ---- machines ---- */
@@ -375,11 +376,8 @@ const size_t nscenarios = LENGTH(scenarios);
 
 /* ---- one run ---- */
 
-struct machine *scenario_machine(const struct scenario *scenario)
+static struct machine *at_rest(struct machine *m)
 {
-	struct machine *m = machine_new(NULL);
-
-	scenario->prepare(m);
 	assert_right(m);
 	fake_kvm_reset(m->vm);
 	if (m->vm2)
@@ -388,6 +386,25 @@ struct machine *scenario_machine(const struct scenario *scenario)
 	m->nioctls = 0;
 	m->npauses = 0;
 	return m;
+}
+
+struct machine *scenario_machine(const struct scenario *scenario)
+{
+	struct machine *m = machine_new(NULL);
+
+	scenario->prepare(m);
+	return at_rest(m);
+}
+
+struct machine *scenario_machine_logged(const struct scenario *scenario, enum kvmas_kvm_log log)
+{
+	struct machine *m = machine_new_logging(log);
+
+	scenario->prepare(m);
+	if (m->nclients == 0)
+		must(kvmas_client_log_start(make_client(m, "c"), NULL, NULL));
+	make_client(m, "watcher");
+	return at_rest(m);
 }
 
 /* Begin and edit: on an error, it is over. */
@@ -473,7 +490,7 @@ char *machine_text(struct machine *m)
 static bool refuse(struct machine *m, unsigned long request, int *result)
 {
 	struct refusal *refusal = m->data;
-	bool log = request == KVM_GET_DIRTY_LOG;
+	bool log = request == KVM_GET_DIRTY_LOG || request == KVM_RESET_DIRTY_RINGS;
 	bool first = ++refusal->ncalls == refusal->first;
 	bool second = refusal->ncalls == refusal->second;
 

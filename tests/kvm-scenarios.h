@@ -27,8 +27,10 @@ int open_vga(struct machine *m);
 void prepare_two_ties(struct machine *m);
 int close_vga(struct machine *m);
 
-/* The machine, prepared: nothing is traced, no call counted. */
+/* The machine, prepared: nothing is traced, no call counted. Logged: in this way, everything at the
+ * wish of its first client, unless that is what changes; with a second one, who watches. */
 struct machine *scenario_machine(const struct scenario *scenario);
+struct machine *scenario_machine_logged(const struct scenario *scenario, enum kvmas_kvm_log log);
 
 /* Change it: 0 or what went wrong. */
 int scenario_run(const struct scenario *scenario, struct machine *m);
@@ -48,7 +50,7 @@ struct refusal {
 	int result;      /* what the hook returns: a negative errno, or nonsense */
 	unsigned ncalls;
 	unsigned hits;
-	unsigned logs; /* of those: readings of a log, which fail nothing */
+	unsigned logs; /* of those: readings of a log, and what it takes: they fail nothing */
 	bool first_is_log;
 	bool second_is_log;
 };

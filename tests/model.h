@@ -5,11 +5,12 @@
  * what the call may return and the state after it, and makes the call; after each step all that can
  * be seen through the public interface is compared with the model.
  *
- *     model.c         running: choices, one step, its result, its tally
- *     model-edit.c    steps that change the tree, and that begin and end transactions
- *     model-object.c  steps that make and end objects
- *     model-state.c   transactions as copies; who is held by whom
- *     model-check.c   what must be seen, and is it
+ *     model.c           running: choices, one step, its result, its tally
+ *     model-edit.c      steps that change the tree, and that begin and end transactions
+ *     model-object.c    steps that make and end objects
+ *     model-listener.c  those of listeners
+ *     model-state.c     transactions as copies; who is held by whom
+ *     model-check.c     what must be seen, and is it
  *
  * A region that ends frees its children: the model keeps away from the cases in which when it ends
  * is the library's business. A region whose handle was dropped is a leaf or a plain container, and
@@ -265,6 +266,10 @@ int draw_region(struct model *m);
 uint64_t draw_size(struct model *m, int index);
 uint64_t model_room(const struct model *m, int index);
 uint64_t draw_offset(struct model *m, int within);
+
+/* ---- model-listener.c ---- */
+int model_listener_add(struct model *m);
+int model_listener_del(struct model *m);
 
 /* ---- model-check.c ---- */
 /* An outermost commit succeeded: what spaces show now. */

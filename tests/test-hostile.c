@@ -95,6 +95,73 @@ static void slots_exceed_a_budget_that_is_raised(void **state)
 	assert_true(sweep(m, bar, evens_first) > VIEW + 256);
 }
 
+/* ---- logs ---- */
+
+static unsigned long gets_of_a_sync(struct machine *m, unsigned as_id)
+{
+	fake_kvm_reset(m->vm);
+	must(kvmas_space_sync(m->space[as_id], 0, KVMAS_SIZE_MAX));
+	return m->vm->count[FAKE_KVM_GET];
+}
+
+/* However the guest cuts what is logged, reading it costs twice what it cost before, at most. */
+static void sync_after_a_sweep_reads_at_most_twice_as_many_logs(void **state)
+{
+	static uint64_t (*const orders[])(uint64_t) = {upwards, evens_first, scattered};
+
+	for (unsigned i = 0; i < LENGTH(orders) * NSPACES; i++) {
+		struct machine *m = machine_new(NULL);
+		struct kvmas_region *bar = put_bar(m);
+		unsigned as_id = i % NSPACES;
+		unsigned most;
+
+		(void)state;
+		for (unsigned k = 0; k < 20; k++)
+			put_ram(m, NORMAL, "other", NPAGES + 1 + 2 * k, 1);
+		must(kvmas_client_log_start(make_client(m, "c"), NULL, m->space[as_id]));
+		must(kvmas_region_set_offset(bar, pages(NPAGES / 2)));
+		most = 2 * (unsigned)gets_of_a_sync(m, as_id);
+		for (unsigned step = 0; step < NPAGES; step++) {
+			must(kvmas_region_set_offset(bar, pages(orders[i / NSPACES](step))));
+			assert_true(m->vm->spaces[as_id].nslots <= most);
+			forget_trace(m);
+		}
+		assert_true(gets_of_a_sync(m, as_id) <= most);
+		assert_right(m);
+		machine_free(m);
+	}
+}
+
+/* Nor does it help that the guest has cut it before. */
+static void log_that_starts_after_a_sweep_merges_first(void **state)
+{
+	struct machine *m = *state;
+	struct kvmas_region *bar = put_bar(m);
+
+	sweep(m, bar, evens_first);
+	assert_true(m->vm->spaces[NORMAL].nslots > 100);
+	must(kvmas_client_log_start(make_client(m, "c"), NULL, m->space[NORMAL]));
+	assert_true(m->vm->spaces[NORMAL].nslots <= 2 * VIEW);
+	assert_true(gets_of_a_sync(m, NORMAL) <= 2 * VIEW);
+	/* Of the other space nothing is logged. */
+	assert_true(m->vm->spaces[SMM].nslots > 100);
+}
+
+/* A region that comes is the first that is logged; the slots that are there were cut before. */
+static void first_logged_region_that_comes_after_a_sweep_merges_as_well(void **state)
+{
+	struct machine *m = *state;
+	struct kvmas_region *bar = put_bar(m);
+	struct kvmas_region *card = make_ram(m->f, "card", pages(4));
+
+	must(kvmas_client_log_start(make_client(m, "c"), card, NULL));
+	sweep(m, bar, evens_first);
+	assert_true(m->vm->spaces[NORMAL].nslots > 100);
+	add(m->root[NORMAL], card, pages(NPAGES + 10), 0);
+	assert_true(m->vm->spaces[NORMAL].nslots <= 2 * (VIEW + 1));
+	assert_int_equal(gets_of_a_sync(m, NORMAL), 1);
+}
+
 /* ---- few slots ---- */
 
 static struct machine *new_machine_with_few_slots(void)
@@ -158,6 +225,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		KVM_TEST(slots_stay_within_view_and_budget_under_a_sweeping_bar),
 		KVM_TEST(slots_exceed_a_budget_that_is_raised),
+		cmocka_unit_test(sync_after_a_sweep_reads_at_most_twice_as_many_logs),
+		KVM_TEST(log_that_starts_after_a_sweep_merges_first),
+		KVM_TEST(first_logged_region_that_comes_after_a_sweep_merges_as_well),
 		cmocka_unit_test(sweeping_bar_is_never_refused_where_slots_are_few),
 		cmocka_unit_test(view_past_the_limit_is_enospc_before_the_first_ioctl),
 	};

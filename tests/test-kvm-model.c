@@ -49,7 +49,7 @@ static void check_tally(const struct kvm_tally *tally)
 
 	assert_true(tally->changed > tally->steps / 10);
 	assert_true(tally->failed > 10 * some);
-	assert_true(tally->refused > some);
+	assert_true(tally->refused > some / 2);
 	assert_true(tally->broken > some);
 	assert_true(tally->repaired > some);
 	assert_true(tally->moves > 10 * some);
@@ -57,6 +57,11 @@ static void check_tally(const struct kvm_tally *tally)
 	assert_true(tally->stops > 10 * some);
 	assert_true(tally->torn > 10 * some);
 	assert_true(tally->taken > tally->steps / 2);
+	assert_true(tally->runs > 3 * some);
+	assert_true(tally->put_back > 2 * some);
+	assert_true(tally->refused_takes > some / 3);
+	assert_true(tally->cleared > 10 * some);
+	assert_true(tally->full > some / 10);
 }
 
 static void random_steps_keep_slots_in_step_and_lose_no_page(void **state)
@@ -74,10 +79,12 @@ static void random_steps_keep_slots_in_step_and_lose_no_page(void **state)
 	print_message(
 		"%u steps, %u commits, %u of them changed slots, with %u moves, %u stops, "
 		"%u that tore and %u that merged; %u failed, %u as foretold, %u left slots and "
-		"views apart, %u were repaired; %" PRIu64 " pages taken\n",
+		"views apart, %u were repaired; %" PRIu64 " pages taken, %u runs of them handed "
+		"out, %u put back, %u takes refused, %u clears, %u rings full\n",
 		tally.steps, tally.commits, tally.changed, tally.moves, tally.stops, tally.torn,
 		tally.merges, tally.failed, tally.refused, tally.broken, tally.repaired,
-		tally.taken);
+		tally.taken, tally.runs, tally.put_back, tally.refused_takes, tally.cleared,
+		tally.full);
 	if (tally.steps >= DEFAULT_STEPS)
 		check_tally(&tally);
 }

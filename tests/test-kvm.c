@@ -503,21 +503,22 @@ static void counters_are_exact(void **state)
 	struct machine *m = *state;
 	struct kvmas_client *client = make_client(m, "c");
 	struct kvmas_kvm_stats expected = {.struct_size = sizeof(expected),
-					   .commits = 6,
-					   .slot_creates = 5,
+					   .commits = 7,
+					   .slot_creates = 6,
 					   .slot_deletes = 2,
-					   .slot_flags = 3,
+					   .slot_flags = 4,
 					   .bytes_torn_live = pages(14),
 					   .vcpu_stops = 2,
-					   .log_reads = 4};
+					   .log_reads = 5};
 	struct kvmas_kvm_stats stats;
 	struct kvmas_region *vga;
 
 	put_ram(m, NORMAL, "ram", 0, 16);                 /* create */
+	put_ram(m, NORMAL, "far", 32, 1);                 /* create */
 	vga = put_mmio(m, NORMAL, "vga", 10, 2);          /* delete, create, create: 14 torn */
 	must(kvmas_region_set_enabled(vga, false));       /* create */
-	must(kvmas_client_log_start(client, NULL, NULL)); /* flags, three times */
-	must(kvmas_space_sync(m->space[NORMAL], 0, KVMAS_SIZE_MAX)); /* three reads */
+	must(kvmas_client_log_start(client, NULL, NULL)); /* flags, four times */
+	must(kvmas_space_sync(m->space[NORMAL], 0, KVMAS_SIZE_MAX)); /* four reads */
 	must(kvmas_region_set_enabled(vga, true));                   /* read, delete */
 	fake_kvm_fail_at(m->vm, 1, ENOMEM);
 	assert_int_equal(kvmas_kvm_reserve_range(m->kvm, pages(64), pages(1)), 0);

@@ -453,7 +453,8 @@ static void print_sums(const struct sums *sums)
 static void random_plans_are_right_and_within_the_bound(void **state)
 {
 	static struct plan_round round;
-	uint64_t seed = number_from("KVMAS_SEED", 1), runs = number_from("KVMAS_RUNS", 10000);
+	uint64_t seed = number_from("KVMAS_SEED", 1);
+	uint64_t runs = number_from("KVMAS_RUNS", SANITIZED ? 2000 : 10000);
 	uint64_t *times = calloc(runs, sizeof(*times));
 	struct sums sums = {0};
 	size_t ntimes = 0;

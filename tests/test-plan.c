@@ -9,9 +9,6 @@
  */
 #include "planner.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 /* ---- what is done ---- */
 
 static void equal_gives_no_operation(void **state)
@@ -273,110 +270,7 @@ static void mappings_that_may_not_be_cut_are_merged(void **state)
 		    "flags 0:2 16-19 b+0 log\n");
 }
 
-/* ---- moves ---- */
-
-static void slot_wanted_elsewhere_moves(void **state)
-{
-	have_in(*state, 0, "3 0-7 a+0");
-	want_in(*state, 0, "16-23 a+0");
-	assert_plan(*state, 1, "move 0:3 16-23 a+0\n");
-}
-
-static void log_changes_with_the_move(void **state)
-{
-	have_in(*state, 0, "3 0-7 a+0, 1 8-9 b+0 log");
-	want_in(*state, 0, "16-23 a+0 log, 32-33 b+0");
-	assert_plan(*state, 1,
-		    "move 0:3 16-23 a+0 log\n"
-		    "move 0:1 32-33 b+0\n");
-}
-
-static void slot_moves_over_its_own_old_place(void **state)
-{
-	have_in(*state, 0, "3 0-7 a+0");
-	want_in(*state, 0, "1-8 a+0");
-	assert_plan(*state, 1, "move 0:3 1-8 a+0\n");
-}
-
-static void chain_moves_from_its_free_end(void **state)
-{
-	have_in(*state, 0, "0 0-3 a+0, 1 4-7 b+0, 2 8-11 a+8");
-	want_in(*state, 0, "4-7 a+0, 8-11 b+0, 12-15 a+8");
-	assert_plan(*state, 1,
-		    "move 0:2 12-15 a+8\n"
-		    "move 0:1 8-11 b+0\n"
-		    "move 0:0 4-7 a+0\n");
-}
-
-static void move_waits_for_a_deletion(void **state)
-{
-	have_in(*state, 0, "0 0-3 a+0, 1 4-7 b+0");
-	want_in(*state, 0, "4-7 a+0");
-	assert_plan(*state, 1,
-		    "delete 0:1 4-7 b+0\n"
-		    "move 0:0 4-7 a+0\n");
-}
-
-/* One of them, whichever, is deleted and made anew. */
-static void cycle_costs_one_call_more(void **state)
-{
-	struct planner *p = *state;
-
-	have_in(p, 0, "0 0-3 a+0, 1 4-7 b+0, 2 8-11 a+8");
-	want_in(p, 0, "0-3 b+0, 4-7 a+8, 8-11 a+0");
-	check_plan(p, 1);
-	assert_int_equal(p->plan.count, 4);
-	assert_int_equal(p->plan.ops[0].kind, KVMAS_SLOT_DELETE);
-	assert_int_equal(p->plan.ops[1].kind, KVMAS_SLOT_MOVE);
-	assert_int_equal(p->plan.ops[2].kind, KVMAS_SLOT_MOVE);
-	assert_int_equal(p->plan.ops[3].kind, KVMAS_SLOT_CREATE);
-}
-
-/* A slot's memory is wanted at two places. At the first, a slot waits for it; at the second, none
- * does. Others move as well, more than are tried in all ways. */
-static void slot_moves_to_the_one_of_two_places_that_closes_no_cycle(void **state)
-{
-	struct planner *p = *state;
-	char text[32];
-
-	have_in(p, 0, "20 0-0 b+0, 21 4-4 a+0");
-	want_in(p, 0, "0-0 a+0, 4-4 b+0, 8-8 a+0");
-	for (unsigned i = 0; i < 12; i++) {
-		snprintf(text, sizeof(text), "%u %u-%u a+%u", i, 40 + i, 40 + i, 40 + 2 * i);
-		have_in(p, 0, text);
-		snprintf(text, sizeof(text), "%u-%u a+%u", 60 + i, 60 + i, 40 + 2 * i);
-		want_in(p, 0, text);
-	}
-	check_plan(p, 1);
-	assert_int_equal(p->plan.count, 12 + 3); /* two moves and a creation */
-}
-
-/* Neither size nor host memory nor READONLY may change. */
-static void what_kvm_cannot_move_is_made_anew(void **state)
-{
-	static const char *const wants[] = {"16-22 a+0", "16-23 a+1", "16-23 a+0 ro", "16-23 b+0"};
-
-	for (size_t i = 0; i < LENGTH(wants); i++) {
-		struct planner *p = *state;
-
-		planner_clear(p);
-		have_in(p, 0, "0 0-7 a+0");
-		want_in(p, 0, wants[i]);
-		check_plan(p, 1);
-		assert_int_equal(p->plan.count, 2);
-		assert_int_equal(p->plan.ops[0].kind, KVMAS_SLOT_DELETE);
-		assert_int_equal(p->plan.ops[1].kind, KVMAS_SLOT_CREATE);
-	}
-}
-
-static void slots_never_move_to_another_space(void **state)
-{
-	have_in(*state, 0, "0 0-3 a+0");
-	want_in(*state, 1, "4-7 a+0");
-	assert_plan(*state, 2,
-		    "delete 0:0 0-3 a+0\n"
-		    "create 1:0 4-7 a+0\n");
-}
+/* ---- the whole ---- */
 
 static void all_kinds_are_in_order_over_all_spaces(void **state)
 {
@@ -567,15 +461,6 @@ int main(void)
 		PLAN_TEST(second_flip_touches_only_the_window),
 		PLAN_TEST(what_merges_in_one_space_need_not_in_another),
 		PLAN_TEST(mappings_that_may_not_be_cut_are_merged),
-		PLAN_TEST(slot_wanted_elsewhere_moves),
-		PLAN_TEST(log_changes_with_the_move),
-		PLAN_TEST(slot_moves_over_its_own_old_place),
-		PLAN_TEST(chain_moves_from_its_free_end),
-		PLAN_TEST(move_waits_for_a_deletion),
-		PLAN_TEST(cycle_costs_one_call_more),
-		PLAN_TEST(slot_moves_to_the_one_of_two_places_that_closes_no_cycle),
-		PLAN_TEST(what_kvm_cannot_move_is_made_anew),
-		PLAN_TEST(slots_never_move_to_another_space),
 		PLAN_TEST(all_kinds_are_in_order_over_all_spaces),
 		PLAN_TEST(slots_are_born_when_they_are_made_or_moved),
 		PLAN_TEST(only_slots_in_windows_are_looked_at),

@@ -1,57 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * When slots are merged, as a VMM sees it: policies, boundaries, the budget, merging at once. All
- * on the double: what is said of slots is said of KVM's, too (assert_right, at the end of each
- * test).
+ * When slots are merged, as a VMM sees it: the policies; and that whatever is asked for,
+ * boundaries, the budget, merging at once, takes effect with a transaction or not at all. What is
+ * said of slots is said of the double's, too (assert_right, at the end of each test).
  */
-#include "kvm-fixture.h"
+#include "hole-scene.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "kvm/vm.h"
-
-enum { RAM, HOLE };
-
-/* 64 pages of RAM in both spaces, and a device that hides pages 10-15 in space 0: not yet. */
-static void make_scene(struct machine *m)
-{
-	m->region[RAM] = put_ram(m, NORMAL, "ram", 0, 64);
-	put_alias(m, SMM, m->region[RAM], 0, 0, 64);
-	m->region[HOLE] = make_mmio(m->f, "hole", pages(6));
-	must(kvmas_region_set_enabled(m->region[HOLE], false));
-	add(m->root[NORMAL], m->region[HOLE], pages(10), 1);
-	fake_kvm_reset(m->vm);
-	forget_trace(m);
-}
-
-static int scene_setup(void **state)
-{
-	machine_setup(state);
-	make_scene(*state);
-	return 0;
-}
-
-#define SCENE_TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, machine_teardown)
-
-static void open_hole(struct machine *m)
-{
-	must(kvmas_region_set_enabled(m->region[HOLE], true));
-}
-
-static void close_hole(struct machine *m)
-{
-	must(kvmas_region_set_enabled(m->region[HOLE], false));
-}
-
-#define WHOLE_IN_SMM "1:0 0-63 ram+0\n"
-
-static const char in_one[] = "0:0 0-63 ram+0\n" WHOLE_IN_SMM;
-static const char in_two[] = "0:0 0-9 ram+0\n"
-			     "0:1 16-63 ram+16\n" WHOLE_IN_SMM;
-static const char in_three[] = "0:0 0-9 ram+0\n"
-			       "0:2 10-15 ram+10\n"
-			       "0:1 16-63 ram+16\n" WHOLE_IN_SMM;
 
 /* ---- policies ---- */
 
@@ -213,111 +170,16 @@ static void change_in_one_space_issues_no_call_in_the_other(void **state)
 	assert_true(calls_in(m->vm, NORMAL, FAKE_KVM_NOPS) > 0);
 }
 
-/* ---- boundaries ---- */
-
-static void no_slot_lies_across_a_boundary(void **state)
-{
-	for (unsigned merge = KVMAS_MERGE_STICKY; merge <= KVMAS_MERGE_NONE; merge++) {
-		struct machine *m;
-
-		machine_teardown(state);
-		scene_setup(state);
-		m = *state;
-		must(kvmas_kvm_set_merge(m->kvm, NORMAL, merge));
-		must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(16)));
-		assert_slots(m, "0:0 0-15 ram+0\n"
-				"0:1 16-63 ram+16\n" WHOLE_IN_SMM);
-		must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(64))); /* nothing behind */
-		must(kvmas_kvm_merge(m->kvm, NORMAL));
-		assert_slots(m, "0:0 0-15 ram+0\n"
-				"0:1 16-63 ram+16\n" WHOLE_IN_SMM);
-	}
-}
-
-static void first_flip_inside_boundaries_tears_nothing(void **state)
+static void merge_keeps_to_the_policy(void **state)
 {
 	struct machine *m = *state;
-	uint64_t torn;
+	struct kvmas_region *windows[2];
 
-	must(kvmas_begin(m->f->kvmas));
-	must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(16)));
-	must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(10)));
-	must(kvmas_commit(m->f->kvmas));
-	torn = stats_of(m).bytes_torn_live;
+	put_two_windows(m, windows);
+	must(kvmas_kvm_set_merge(m->kvm, NORMAL, KVMAS_MERGE_NONE));
 	forget_trace(m);
-	open_hole(m);
-	close_hole(m);
-	assert_trace(m, "delete 0:1 10-15 ram+10 = 0\n"
-			"create 0:1 10-15 ram+10 = 0\n");
-	assert_int_equal(stats_of(m).bytes_torn_live, torn);
-}
-
-static void boundaries_declared_before_binding_cost_nothing(void **state)
-{
-	struct machine *m = machine_new_unbound(NULL);
-
-	(void)state;
-	must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(10)));
-	put_ram(m, NORMAL, "ram", 0, 16);
-	must(kvmas_kvm_bind(m->kvm, m->space[NORMAL], NORMAL));
-	assert_trace(m, "create 0:0 0-9 ram+0 = 0\n"
-			"create 0:1 10-15 ram+10 = 0\n");
-	machine_free(m);
-}
-
-static void boundary_declared_twice_is_taken_back_twice(void **state)
-{
-	struct machine *m = *state;
-
-	must(kvmas_kvm_set_merge(m->kvm, NORMAL, KVMAS_MERGE_EAGER));
-	must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(16)));
-	must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(16)));
-	must(kvmas_kvm_del_boundary(m->kvm, NORMAL, pages(16)));
-	assert_slots(m, "0:0 0-15 ram+0\n"
-			"0:1 16-63 ram+16\n" WHOLE_IN_SMM);
-	must(kvmas_kvm_del_boundary(m->kvm, NORMAL, pages(16)));
-	assert_slots(m, in_one);
-	assert_int_equal(kvmas_kvm_del_boundary(m->kvm, NORMAL, pages(16)), -ENOENT);
-}
-
-static void boundary_taken_back_merges_nothing_under_sticky(void **state)
-{
-	struct machine *m = *state;
-
-	must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(16)));
-	forget_trace(m);
-	must(kvmas_kvm_del_boundary(m->kvm, NORMAL, pages(16)));
-	assert_trace(m, "");
 	must(kvmas_kvm_merge(m->kvm, NORMAL));
-	assert_slots(m, in_one);
-}
-
-/* They are kept sorted, however they come and go. */
-static void boundaries_may_come_and_go_in_any_order(void **state)
-{
-	static const unsigned order[] = {40, 8, 24, 56, 16, 48, 32};
-	struct machine *m = *state;
-
-	must(kvmas_kvm_set_merge(m->kvm, NORMAL, KVMAS_MERGE_EAGER));
-	for (size_t i = 0; i < LENGTH(order); i++) {
-		must(kvmas_kvm_add_boundary(m->kvm, NORMAL, pages(order[i])));
-		assert_int_equal(m->kvm->spaces[NORMAL].slots.count, i + 2);
-	}
-	for (size_t i = 0; i < LENGTH(order); i++) {
-		must(kvmas_kvm_del_boundary(m->kvm, NORMAL, pages(order[(i * 3) % 7])));
-		assert_int_equal(m->kvm->spaces[NORMAL].slots.count, 7 - i);
-	}
-	assert_slots(m, in_one);
-}
-
-static void boundary_at_the_end_of_all_addresses_is_one(void **state)
-{
-	struct machine *m = *state;
-	uint64_t last = -page_size();
-
-	must(kvmas_kvm_add_boundary(m->kvm, NORMAL, last));
-	assert_slots(m, in_one);
-	must(kvmas_kvm_del_boundary(m->kvm, NORMAL, last));
+	assert_trace(m, "");
 }
 
 /* ---- a transaction ---- */
@@ -406,147 +268,6 @@ static void refused_commit_takes_all_of_a_policy_back(void **state)
 		assert_slots(m, "0:0 0-31 ram+0\n"
 				"0:1 32-63 ram+32\n" WHOLE_IN_SMM);
 	}
-}
-
-/* ---- merging on request ---- */
-
-static void merge_merges_once(void **state)
-{
-	struct machine *m = *state;
-
-	open_hole(m);
-	close_hole(m);
-	must(kvmas_kvm_merge(m->kvm, NORMAL));
-	assert_slots(m, in_one);
-	open_hole(m);
-	close_hole(m);
-	assert_slots(m, in_three);
-	must(kvmas_kvm_merge(m->kvm, NORMAL));
-	forget_trace(m);
-	must(kvmas_kvm_merge(m->kvm, NORMAL));
-	assert_trace(m, "");
-}
-
-/* One that was asked for in a transaction that was given up is not made up for. */
-static void merge_that_was_aborted_is_forgotten(void **state)
-{
-	struct machine *m = *state;
-
-	open_hole(m);
-	close_hole(m);
-	must(kvmas_begin(m->f->kvmas));
-	must(kvmas_kvm_merge(m->kvm, NORMAL));
-	must(kvmas_abort(m->f->kvmas));
-	must(kvmas_begin(m->f->kvmas));
-	must(kvmas_commit(m->f->kvmas));
-	assert_slots(m, in_three);
-}
-
-static void merge_keeps_to_the_policy(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_region *windows[2];
-
-	put_two_windows(m, windows);
-	must(kvmas_kvm_set_merge(m->kvm, NORMAL, KVMAS_MERGE_NONE));
-	forget_trace(m);
-	must(kvmas_kvm_merge(m->kvm, NORMAL));
-	assert_trace(m, "");
-}
-
-/* ---- the budget, and ids that run short ---- */
-
-/* A BAR of one page goes to each page of RAM, and above. A view needs the slots that eager merging
- * would make. */
-static void slots_never_exceed_view_plus_budget_while_a_bar_sweeps(void **state)
-{
-	static const unsigned budgets[] = {0, 1, 2, 7, 20};
-
-	for (size_t i = 0; i < 2 * LENGTH(budgets); i++) {
-		bool is_ram = i % 2;
-		struct kvmas_region *bar;
-		unsigned most = 0;
-		struct machine *m;
-
-		machine_teardown(state);
-		scene_setup(state);
-		m = *state;
-		must(kvmas_kvm_set_budget(m->kvm, NORMAL, budgets[i / 2]));
-		bar = is_ram ? make_ram(m->f, "bar", pages(1)) : make_mmio(m->f, "bar", pages(1));
-		add(m->root[NORMAL], bar, pages(100), 2);
-		for (unsigned k = 0; k < 2 * 64; k++) {
-			unsigned gfn = k * 37 % 64, need = 1 + (gfn > 0 && gfn < 63) + is_ram;
-			unsigned count;
-
-			must(kvmas_region_set_offset(bar, pages(gfn)));
-			count = (unsigned)m->kvm->spaces[NORMAL].slots.count;
-			assert_true(count <= need + budgets[i / 2]);
-			most = count > most ? count : most;
-		}
-		assert_true(most == 2 + is_ram + budgets[i / 2]);
-	}
-}
-
-static void smaller_budget_takes_effect_at_once(void **state)
-{
-	struct machine *m = *state;
-
-	open_hole(m);
-	close_hole(m);
-	must(kvmas_kvm_set_budget(m->kvm, NORMAL, 2));
-	assert_slots(m, in_three);
-	must(kvmas_kvm_set_budget(m->kvm, NORMAL, 1));
-	assert_slots(m, in_one);
-	must(kvmas_kvm_set_budget(m->kvm, NORMAL, UINT32_MAX));
-	open_hole(m);
-	close_hole(m);
-	assert_slots(m, in_three);
-}
-
-/* Of two regions that were torn, the one torn first is whole again. */
-static void oldest_boundaries_go_first(void **state)
-{
-	struct machine *m = *state;
-	struct kvmas_region *hole;
-	char *slots;
-
-	put_ram(m, NORMAL, "old", 0, 64);
-	put_ram(m, NORMAL, "young", 100, 64);
-	hole = put_mmio(m, NORMAL, "hole", 10, 2);
-	must(kvmas_region_set_enabled(hole, false));
-	must(kvmas_region_set_offset(hole, pages(110)));
-	must(kvmas_region_set_enabled(hole, true));
-	must(kvmas_region_set_enabled(hole, false));
-	must(kvmas_kvm_set_budget(m->kvm, NORMAL, 4));
-	assert_int_equal(m->kvm->spaces[NORMAL].slots.count, 6);
-	must(kvmas_kvm_set_budget(m->kvm, NORMAL, 3));
-	assert_int_equal(m->kvm->spaces[NORMAL].slots.count, 3);
-	slots = slots_text(m->kvm);
-	assert_non_null(strstr(slots, " 0-63 old+0\n"));
-	assert_null(strstr(slots, " 100-163 young+0\n"));
-	free(slots);
-}
-
-static void slots_are_merged_when_ids_run_short(void **state)
-{
-	const struct fake_kvm_config config = {.nr_memslots = 4};
-	struct machine *m = machine_new(&config);
-
-	(void)state;
-	make_scene(m);
-	open_hole(m);
-	close_hole(m);
-	put_ram(m, NORMAL, "more", 100, 1);
-	assert_int_equal(kvmas_kvm_slots_free(m->kvm, NORMAL), 0);
-	put_ram(m, NORMAL, "and-more", 200, 1);
-	assert_int_equal(kvmas_kvm_slots_free(m->kvm, NORMAL), 1);
-	put_ram(m, NORMAL, "most", 300, 1);
-	fake_kvm_reset(m->vm);
-	assert_int_equal(kvmas_region_add(m->root[NORMAL], make_ram(m->f, "too-much", pages(1)),
-					  pages(400), 0),
-			 -ENOSPC);
-	assert_int_equal(m->vm->ncalls, 0);
-	machine_free(m);
 }
 
 /* ---- what is refused ---- */
@@ -692,23 +413,10 @@ int main(void)
 		KVM_TEST(unmergeable_regions_stay_apart_under_every_policy),
 		SCENE_TEST(spaces_merge_each_by_its_own_policy),
 		SCENE_TEST(change_in_one_space_issues_no_call_in_the_other),
-		SCENE_TEST(no_slot_lies_across_a_boundary),
-		SCENE_TEST(first_flip_inside_boundaries_tears_nothing),
-		cmocka_unit_test(boundaries_declared_before_binding_cost_nothing),
-		SCENE_TEST(boundary_declared_twice_is_taken_back_twice),
-		SCENE_TEST(boundary_taken_back_merges_nothing_under_sticky),
-		SCENE_TEST(boundaries_may_come_and_go_in_any_order),
-		SCENE_TEST(boundary_at_the_end_of_all_addresses_is_one),
 		SCENE_TEST(policy_takes_effect_at_the_commit),
 		SCENE_TEST(abort_takes_all_of_a_policy_back),
 		SCENE_TEST(refused_commit_takes_all_of_a_policy_back),
-		SCENE_TEST(merge_merges_once),
-		SCENE_TEST(merge_that_was_aborted_is_forgotten),
 		SCENE_TEST(merge_keeps_to_the_policy),
-		SCENE_TEST(slots_never_exceed_view_plus_budget_while_a_bar_sweeps),
-		SCENE_TEST(smaller_budget_takes_effect_at_once),
-		KVM_TEST(oldest_boundaries_go_first),
-		cmocka_unit_test(slots_are_merged_when_ids_run_short),
 		SCENE_TEST(bad_arguments_are_refused),
 		SCENE_TEST(refused_edit_leaves_the_transaction_whole),
 		SCENE_TEST(every_allocation_that_fails_leaves_policy_and_slots_as_they_were),

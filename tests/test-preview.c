@@ -3,32 +3,9 @@
  * Slot operations told before they are done: a commit does what the dry run told, after random
  * changes of views, policies and logging; and a dry run leaves no trace. All on the double.
  */
-#include "kvm-fixture.h"
+#include "hole-scene.h"
 
 #include "kvm/vm.h"
-
-enum { RAM, HOLE };
-
-/* 64 pages of RAM in both spaces, and a device that hides pages 10-15 in space 0: not yet. */
-static void make_scene(struct machine *m)
-{
-	m->region[RAM] = put_ram(m, NORMAL, "ram", 0, 64);
-	put_alias(m, SMM, m->region[RAM], 0, 0, 64);
-	m->region[HOLE] = make_mmio(m->f, "hole", pages(6));
-	must(kvmas_region_set_enabled(m->region[HOLE], false));
-	add(m->root[NORMAL], m->region[HOLE], pages(10), 1);
-	fake_kvm_reset(m->vm);
-	forget_trace(m);
-}
-
-static int scene_setup(void **state)
-{
-	machine_setup(state);
-	make_scene(*state);
-	return 0;
-}
-
-#define SCENE_TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, machine_teardown)
 
 static int add_op(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot)
 {

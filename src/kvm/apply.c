@@ -4,8 +4,13 @@
  *
  * All memory is allocated before. First the logs of slots that go away, or stop logging, are read
  * into their blocks' bitmaps: what KVM has not told by then is lost with the slot's bitmap
- * (virt/kvm/kvm_main.c, kvm_destroy_dirty_bitmap). Then one ioctl for each operation, the table
- * following each, so that the table says what KVM has at every moment.
+ * (virt/kvm/kvm_main.c, kvm_destroy_dirty_bitmap), or, in a ring, would be told of the next slot
+ * that has the id. Then one ioctl for each operation, the table following each, so that the table
+ * says what KVM has at every moment.
+ *
+ * What a slot has told and is yet to be armed (struct slot_log) comes and goes with its log: it is
+ * made for the operation that begins a log, goes on where the log does, and is kept until the plan
+ * ends where the log does not, since an undo may need one in its place.
  *
  * When KVM refuses operation k, operations k-1 ... 1 are undone, each by its inverse. An inverse
  * can be refused too (no memory): the others are done all the same, and -ENOTRECOVERABLE says that
@@ -53,34 +58,58 @@ static void count_op(struct kvmas_kvm *kvm, enum kvmas_slot_op_kind kind)
 				  memory_order_relaxed);
 }
 
-static void follow(struct kvmas_kvm *kvm, const struct slot_op *op)
+static void follow(struct slots *slots, const struct slot_op *op)
 {
-	struct slots *slots = slots_of(kvm, slot_of(op));
-
 	if (op->kind == KVMAS_SLOT_CREATE)
 		kas_slots_insert(slots, &op->after.slot, op->after.born);
 	else if (op->kind == KVMAS_SLOT_DELETE)
 		kas_slots_remove(slots, op->before.slot.id);
 	else
 		kas_slots_replace(slots, &op->after.slot, op->after.born);
+	if (op->kind != KVMAS_SLOT_DELETE)
+		slots->by_id[op->after.slot.id].log = op->after.log;
+}
+
+/* A vCPU may write to a slot, and another one read that from the rings, as soon as KVM has it: the
+ * table follows under the same lock. */
+static int change_slot(struct kvmas_kvm *kvm, const struct slot_op *op)
+{
+	const struct kvmas_slot *slot = slot_of(op);
+	int result;
+
+	pthread_mutex_lock(&kvm->rings.lock);
+	if (op->kind == KVMAS_SLOT_DELETE)
+		result = kas_kvm_delete_slot(kvm, slot->as_id, slot->id);
+	else
+		result = kas_kvm_set_slot(kvm, slot);
+	if (result >= 0)
+		follow(slots_of(kvm, slot), op);
+	pthread_mutex_unlock(&kvm->rings.lock);
+	return result < 0 ? result : 0;
 }
 
 static int execute(struct kvmas_kvm *kvm, const struct slot_op *op)
 {
 	const struct kvmas_slot *slot = slot_of(op);
+	bool same_log = op->before.log == op->after.log;
 	int result;
 
-	if (op->kind == KVMAS_SLOT_DELETE)
-		result = kas_kvm_delete_slot(kvm, slot->as_id, slot->id);
-	else
-		result = kas_kvm_set_slot(kvm, slot);
-	if (result >= 0) {
-		follow(kvm, op);
+	/* Nobody who takes pages asks KVM to arm a slot that has just gone, or takes one of a slot
+	 * that has just come without asking. */
+	if (!same_log) {
+		kas_slot_log_detach(op->before.log);
+		kas_slot_log_attach(op->after.log);
+	}
+	result = change_slot(kvm, op);
+	if (!result)
 		count_op(kvm, op->kind);
+	if (result && !same_log) {
+		kas_slot_log_detach(op->after.log);
+		kas_slot_log_attach(op->before.log);
 	}
 	if (kvm->config.trace)
-		kvm->config.trace(kvm->config.trace_data, op->kind, slot, result < 0 ? result : 0);
-	return result < 0 ? result : 0;
+		kvm->config.trace(kvm->config.trace_data, op->kind, slot, result);
+	return result;
 }
 
 static bool is_logged(const struct kvmas_slot *slot)
@@ -88,23 +117,60 @@ static bool is_logged(const struct kvmas_slot *slot)
 	return slot->flags & KVM_MEM_LOG_DIRTY_PAGES;
 }
 
-int kas_apply_reserve(struct kvmas_kvm *kvm, const struct plan *plan)
+/* Have a log for what this operation leaves behind, if that is logged. */
+static int reserve_log(struct kvmas_kvm *kvm, struct slot_op *op)
+{
+	int err;
+
+	op->after.log = NULL;
+	if (op->kind == KVMAS_SLOT_DELETE || !is_logged(&op->after.slot))
+		return 0;
+	if (op->kind != KVMAS_SLOT_CREATE && is_logged(&op->before.slot)) {
+		op->after.log = op->before.log;
+		return 0;
+	}
+	err = kas_kvm_log_reserve(kvm, &op->after.slot);
+	return err ? err : kas_slot_log_new(kvm, &op->after.slot, &op->after.log);
+}
+
+int kas_apply_reserve(struct kvmas_kvm *kvm, struct plan *plan)
 {
 	unsigned room[KVMAS_KVM_MAX_SPACES] = {0};
 	int err = 0;
 
-	for (size_t i = 0; !err && i < plan->count; i++) {
-		const struct slot_op *op = &plan->ops[i];
+	for (size_t i = 0; i < plan->count; i++) {
+		struct slot_op *op = &plan->ops[i];
 		const struct kvmas_slot *slot = slot_of(op);
 
 		if (slot->id >= room[slot->as_id])
 			room[slot->as_id] = slot->id + 1;
-		if (op->kind != KVMAS_SLOT_DELETE && is_logged(slot))
-			err = kas_kvm_log_reserve(kvm, slot);
+		op->after.log = op->before.log;
+		if (!err)
+			err = reserve_log(kvm, op);
 	}
+	pthread_mutex_lock(&kvm->rings.lock);
 	for (unsigned i = 0; !err && i < kvm->nspaces; i++)
 		err = kas_slots_reserve_room(kvm->object.kvmas, &kvm->spaces[i].slots, room[i]);
+	pthread_mutex_unlock(&kvm->rings.lock);
 	return err;
+}
+
+static void free_unless_attached(struct slot_log *log)
+{
+	if (log && !log->source.attached)
+		kas_slot_log_free(log);
+}
+
+void kas_apply_end(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct slot_op *op = &plan->ops[i];
+
+		if (op->after.log == op->before.log)
+			continue;
+		free_unless_attached(op->before.log);
+		free_unless_attached(op->after.log);
+	}
 }
 
 /* Read what KVM would forget with this operation. A log that cannot be read counts as all dirty, so
@@ -112,7 +178,19 @@ int kas_apply_reserve(struct kvmas_kvm *kvm, const struct plan *plan)
 static void save_log(struct kvmas_kvm *kvm, const struct slot_op *op)
 {
 	if (op->kind != KVMAS_SLOT_CREATE && is_logged(&op->before.slot))
-		kas_kvm_log_read(kvm, &op->before.slot);
+		kas_kvm_log_read(kvm, &op->before);
+}
+
+static void save_logs(struct kvmas_kvm *kvm, const struct plan *plan)
+{
+	bool saved = false;
+
+	/* Rings are read all together. */
+	for (size_t i = 0; i < plan->count && !(saved && kvm->rings.entries); i++) {
+		save_log(kvm, &plan->ops[i]);
+		saved |= plan->ops[i].kind != KVMAS_SLOT_CREATE &&
+			 is_logged(&plan->ops[i].before.slot);
+	}
 }
 
 /* Whether taking these operations back takes a log away. */
@@ -174,8 +252,7 @@ int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan)
 {
 	int err;
 
-	for (size_t i = 0; i < plan->count; i++)
-		save_log(kvm, &plan->ops[i]);
+	save_logs(kvm, plan);
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct kvmas_slot *slot = slot_of(&plan->ops[i]);
 		int undone;

@@ -9,13 +9,16 @@ struct kvmas_kvm;
 
 /* All that can fail for want of memory; undoing needs room for what was deleted, which it left.
  * -ENOMEM. */
-int kas_apply_reserve(struct kvmas_kvm *kvm, const struct plan *plan);
+int kas_apply_reserve(struct kvmas_kvm *kvm, struct plan *plan);
 
 /*
  * Execute a plan that this was done for. On an error everything is as before, or, if KVM refused to
  * go back, -ENOTRECOVERABLE: the slot tables say what KVM has even then.
  */
 int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan);
+
+/* The plan is over, whichever way: free what no slot has any more. */
+void kas_apply_end(const struct plan *plan);
 
 /* Take back a plan that was executed: 0 or -ENOTRECOVERABLE. */
 int kas_apply_undo(struct kvmas_kvm *kvm, const struct plan *plan);

@@ -9,7 +9,7 @@
  *
  * So a commit that changes little plans little, however many slots there are. A space is planned
  * whole when its binding, its policy, what is reserved or what is logged has changed; when KVM has
- * refused to undo; and when it may come to have too many slots (excess_of).
+ * refused to undo; and when it may come to have too many slots (excess_of, budget_of).
  *
  * Read kas_draft_make first.
  */
@@ -28,6 +28,7 @@ struct draft {
 	struct kvmas_kvm *kvm;
 	struct scope scopes[KVMAS_KVM_MAX_SPACES];
 	struct plan_space spaces[KVMAS_KVM_MAX_SPACES];
+	bool logs[KVMAS_KVM_MAX_SPACES]; /* something is logged there, or will be */
 };
 
 /* ---- where something changes ---- */
@@ -168,6 +169,33 @@ static int find_wanted(const struct kvm_space *space, struct plan_space *ret)
 	return err;
 }
 
+static bool wants_log(const struct mappings *want)
+{
+	for (size_t i = 0; i < want->count; i++) {
+		if (want->at[i].flags & KVM_MEM_LOG_DIRTY_PAGES)
+			return true;
+	}
+	return false;
+}
+
+/* However few mappings a view needs, something in one of them may be switched on and off without
+ * the rest being torn each time: that takes two slots more. */
+#define LEAST_BUDGET 2
+
+/*
+ * How many slots more than these mappings a space may have. A sync reads them one by one, however
+ * little they show: so while something is logged, no more than twice as many as the view needs,
+ * whatever the guest does to cut them. Each cut of a logged slot holds vCPUs as it is, and so does
+ * merging, in the same stop.
+ */
+static size_t budget_of(const struct kvm_space *space, bool logs, size_t nmappings)
+{
+	size_t budget = space->policy.budget;
+	size_t needed = nmappings > LEAST_BUDGET ? nmappings : LEAST_BUDGET;
+
+	return logs && needed < budget ? needed : budget;
+}
+
 static int draft_space(struct draft *draft, unsigned as_id)
 {
 	static const struct range nowhere;
@@ -190,7 +218,13 @@ static int draft_space(struct draft *draft, unsigned as_id)
 	if (!scope->whole)
 		ret->windows = scope->count ? scope->windows : &nowhere;
 	ret->nwindows = scope->whole ? 0 : scope->count;
-	return find_wanted(space, ret);
+	err = find_wanted(space, ret);
+	draft->logs[as_id] = wants_log(&ret->want);
+	if (scope->whole)
+		ret->budget = budget_of(space, draft->logs[as_id], ret->want.count);
+	else
+		draft->logs[as_id] |= space->slots.nlogged > 0;
+	return err;
 }
 
 /* ---- one attempt, or two ---- */
@@ -213,9 +247,9 @@ static int attempt(struct draft *draft, struct plan *plan)
 /*
  * How many slots merging could save afterwards, at most. Planned whole, that is known. Else it is
  * no more than the seams: what is made or moved can bring two each. And it has grown by no more
- * than the slots have, less the mappings: those of before were as many as slots at most, and two of each
- * window now may go on outside of it. Each is sharp where the other is not: among slots that lie
- * apart, and among those that touch and may not be merged.
+ * than the slots have, less the mappings: those of before were as many as slots at most, and two of
+ * each window now may go on outside of it. Each is sharp where the other is not: among slots that
+ * lie apart, and among those that touch and may not be merged.
  */
 static size_t excess_of(const struct draft *draft, unsigned as_id)
 {
@@ -233,6 +267,17 @@ static size_t excess_of(const struct draft *draft, unsigned as_id)
 	return grown < seams ? grown : seams;
 }
 
+/* Whether a space that was planned in windows may come to have too many slots. */
+static bool is_excessive(const struct draft *draft, unsigned as_id)
+{
+	const struct kvm_space *space = &draft->kvm->spaces[as_id];
+	const struct plan_space *plan = &draft->spaces[as_id];
+	size_t excess = excess_of(draft, as_id);
+	size_t nmappings = plan->count > excess ? plan->count - excess : 0;
+
+	return excess > budget_of(space, draft->logs[as_id], nmappings);
+}
+
 /* Whether some space has to be planned whole that was not: it may have too many slots, or, after
  * -ENOSPC, has. */
 static bool enlarge(struct draft *draft, int err)
@@ -244,7 +289,7 @@ static bool enlarge(struct draft *draft, int err)
 
 		if (!space->windows || !space->nwindows)
 			continue;
-		if (err || (space->cut && excess_of(draft, i) > space->budget)) {
+		if (err || (space->cut && is_excessive(draft, i))) {
 			draft->scopes[i].whole = true;
 			enlarged = true;
 		}

@@ -86,6 +86,23 @@ int kas_kvm_get_dirty_log(struct kvmas_kvm *kvm, const struct kvmas_slot *slot, 
 	return no_count(vm_ioctl(kvm, KVM_GET_DIRTY_LOG, &log));
 }
 
+int kas_kvm_clear_dirty_log(const struct slot_log *log, uint64_t first, uint64_t npages)
+{
+	struct kvm_clear_dirty_log clear = {
+		.slot = kernel_id(log->as_id, log->id),
+		.num_pages = (uint32_t)npages,
+		.first_page = first,
+		.dirty_bitmap = (void *)(uintptr_t)&log->pending[first / 64],
+	};
+
+	return no_count(vm_ioctl(log->kvm, KVM_CLEAR_DIRTY_LOG, &clear));
+}
+
+int kas_kvm_reset_rings(struct kvmas_kvm *kvm)
+{
+	return vm_ioctl(kvm, KVM_RESET_DIRTY_RINGS, NULL);
+}
+
 int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd)
 {
 	return no_count(do_ioctl(kvm, vcpu_fd, KVM_RUN, NULL));

@@ -110,8 +110,9 @@ void kas_slots_insert(struct slots *slots, const struct kvmas_slot *slot, uint64
 
 	memmove(order + 1, order, (slots->count - at) * sizeof(*order));
 	*order = (uint16_t)slot->id;
-	slots->by_id[slot->id] = (struct slot_entry){*slot, born};
+	slots->by_id[slot->id] = (struct slot_entry){*slot, born, NULL};
 	slots->count++;
+	slots->nlogged += !!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES);
 	slots->seams += is_seam(slots, at) + is_seam(slots, at + 1);
 	kas_id_set(slots->used, slot->id, true);
 	kvmas_ram_ref(slot->ram);
@@ -119,12 +120,14 @@ void kas_slots_insert(struct slots *slots, const struct kvmas_slot *slot, uint64
 
 void kas_slots_remove(struct slots *slots, unsigned id)
 {
-	struct kvmas_ram *ram = slots->by_id[id].slot.ram;
-	size_t at = kas_slots_seek(slots, slots->by_id[id].slot.gpa);
+	const struct kvmas_slot *slot = &slots->by_id[id].slot;
+	struct kvmas_ram *ram = slot->ram;
+	size_t at = kas_slots_seek(slots, slot->gpa);
 	uint16_t *order = &slots->order[at];
 
 	slots->seams -= is_seam(slots, at) + is_seam(slots, at + 1);
 	slots->count--;
+	slots->nlogged -= !!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES);
 	memmove(order, order + 1, (slots->count - at) * sizeof(*order));
 	kas_id_set(slots->used, id, false);
 	kvmas_ram_unref(ram);
@@ -152,7 +155,7 @@ unsigned kas_slots_free_ids(const struct slots *slots)
 int kas_slots_validate(const struct slots *slots)
 {
 	unsigned used = 0, reserved = 0;
-	size_t seams = 0;
+	size_t seams = 0, logged = 0;
 	uint64_t end = 0;
 
 	for (size_t i = 0; i < slots->count; i++) {
@@ -164,6 +167,7 @@ int kas_slots_validate(const struct slots *slots)
 			return -EINVAL;
 		end = slot->gpa + slot->size;
 		seams += is_seam(slots, i);
+		logged += !!(slot->flags & KVM_MEM_LOG_DIRTY_PAGES);
 		if (!kas_id_test(slots->used, slot->id) || kas_id_test(slots->reserved, slot->id))
 			return -EINVAL;
 	}
@@ -171,7 +175,8 @@ int kas_slots_validate(const struct slots *slots)
 		used += kas_id_test(slots->used, id);
 		reserved += kas_id_test(slots->reserved, id);
 	}
-	if (used != slots->count || reserved != slots->nreserved || seams != slots->seams)
+	if (used != slots->count || reserved != slots->nreserved || seams != slots->seams ||
+	    logged != slots->nlogged)
 		return -EINVAL;
 	return 0;
 }

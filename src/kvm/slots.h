@@ -5,15 +5,19 @@
 
 #include "object.h"
 
+struct slot_log;
+
 /* A slot that KVM has; its RAM block is held. */
 struct slot_entry {
 	struct kvmas_slot slot;
-	uint64_t born; /* larger for those made later: the commit that made or moved it */
+	uint64_t born;        /* larger for those made later: the commit that made or moved it */
+	struct slot_log *log; /* the entry's own; NULL if nothing is to be armed: log.h */
 };
 
 struct slots {
 	unsigned limit; /* ids are below */
 	size_t count;
+	size_t nlogged;
 	size_t seams;             /* neighbours that touch and show memory that goes on alike */
 	uint16_t *order;          /* the ids of the slots, by gpa */
 	struct slot_entry *by_id; /* what is at an id that is not used is undefined */
@@ -29,7 +33,8 @@ void kas_slots_fini(struct kvmas *kvmas, struct slots *slots);
 /* See that the table can take every id below *room*, which is at most its limit. -ENOMEM. */
 int kas_slots_reserve_room(struct kvmas *kvmas, struct slots *slots, unsigned room);
 
-/* The kernel has made, or deleted, this slot. Inserting needs room for the id. */
+/* The kernel has made, or deleted, this slot. Inserting needs room for the id. Its log is its
+ * user's to set, and to free. */
 void kas_slots_insert(struct slots *slots, const struct kvmas_slot *slot, uint64_t born);
 void kas_slots_remove(struct slots *slots, unsigned id);
 /* It has changed its place or its flags. */

@@ -50,6 +50,7 @@ static void end_plan(struct kvmas_kvm *kvm)
 	if (kvm->stopped)
 		kas_gate_open(kvm);
 	kvm->stopped = false;
+	kas_apply_end(&kvm->plan);
 	kas_plan_fini(kvm->object.kvmas, &kvm->plan);
 }
 
@@ -130,11 +131,11 @@ static void fini_members(struct kvmas_kvm *kvm)
 	struct kvmas *kvmas = kvm->object.kvmas;
 
 	kas_kvm_free_reserved(kvm);
+	kas_kvm_log_fini(kvm);
 	for (unsigned i = 0; i < kvm->nspaces; i++) {
 		kas_slots_fini(kvmas, &kvm->spaces[i].slots);
 		kas_policy_fini(kvmas, &kvm->spaces[i].policy);
 	}
-	kas_free(kvmas, kvm->log);
 }
 
 static void kvm_end(struct object *object)
@@ -149,6 +150,7 @@ static void kvm_end(struct object *object)
 	fini_members(kvm);
 	pthread_mutex_destroy(&kvm->answers_lock);
 	kas_gate_fini(&kvm->gate);
+	kas_rings_fini(&kvm->rings);
 	kas_free(object->kvmas, kvm);
 }
 
@@ -176,13 +178,31 @@ static int init_limits(struct kvmas_kvm *kvm, unsigned nspaces)
 		kvm->nspaces = i + 1;
 	}
 	/* Last: there is no way back. */
-	return kvm->config.flags & KVMAS_KVM_ZAP_SLOT ? kas_kvm_zap_slot(kvm) : 0;
+	if (kvm->config.flags & KVMAS_KVM_ZAP_SLOT) {
+		int err = kas_kvm_zap_slot(kvm);
+
+		if (err)
+			return err;
+	}
+	return kas_kvm_log_init(kvm);
+}
+
+/* Whole pages, a power of two; or 0 without rings. KVM knows what is too large. */
+static bool has_good_ring_size(const struct kvmas_kvm_config *config)
+{
+	unsigned size = config->ring_size;
+
+	if (config->log != KVMAS_KVM_LOG_RING)
+		return size == 0;
+	return size >= kas_page_size() && (size & (size - 1)) == 0;
 }
 
 static int check_config(const struct kvmas_kvm_config *config)
 {
 	if (config->flags & ~(unsigned)KVMAS_KVM_ZAP_SLOT || config->gpa_bits > 64 ||
 	    !config->pause != !config->resume)
+		return -EINVAL;
+	if ((unsigned)config->log > KVMAS_KVM_LOG_RING || !has_good_ring_size(config))
 		return -EINVAL;
 	return 0;
 }
@@ -227,6 +247,7 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 		return -ENOMEM;
 	kvm->object.kvmas = kvmas;
 	kvm->config = probe.config;
+	kas_rings_init(&kvm->rings);
 	err = kas_lock(kvmas); /* before limits, which end with what cannot be taken back */
 	if (!err) {
 		err = init_limits(kvm, nspaces);
@@ -235,6 +256,7 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 	}
 	if (err) {
 		fini_members(kvm);
+		kas_rings_fini(&kvm->rings);
 		kas_free(kvmas, kvm);
 		return err;
 	}

@@ -20,8 +20,12 @@ static bool can_kick(int signal)
 	       signal != SIGSTOP;
 }
 
-static bool is_valid(const struct kvmas_vcpu_config *config)
+static bool is_valid(const struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config)
 {
+	bool rings = kvm->config.log == KVMAS_KVM_LOG_RING;
+
+	if (!config->dirty_ring != !rings || (uintptr_t)config->dirty_ring % kas_page_size())
+		return false;
 	return config->run && config->run_size >= sizeof(*config->run) &&
 	       can_kick(config->kick_signal) && !(config->kick && config->kick_signal);
 }
@@ -39,7 +43,7 @@ int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config
 	err = kas_config_copy(&ours, sizeof(ours), config);
 	if (err)
 		return err;
-	if (!is_valid(&ours))
+	if (!is_valid(kvm, &ours))
 		return -EINVAL;
 	vcpu = kas_alloc(kvmas, sizeof(*vcpu));
 	if (!vcpu)
@@ -47,6 +51,9 @@ int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config
 	vcpu->kvm = kvmas_kvm_ref(kvm);
 	vcpu->config = ours;
 	vcpu->pass.config = &vcpu->config;
+	vcpu->ring.at = ours.dirty_ring;
+	if (vcpu->ring.at)
+		kas_ring_add(kvm, &vcpu->ring);
 	kas_gate_add(&kvm->gate, &vcpu->pass);
 	*ret = vcpu;
 	return 0;
@@ -60,6 +67,8 @@ void kvmas_vcpu_del(struct kvmas_vcpu *vcpu)
 		return;
 	kvm = vcpu->kvm;
 	kas_gate_del(&kvm->gate, &vcpu->pass);
+	if (vcpu->ring.at)
+		kas_ring_del(kvm, &vcpu->ring);
 	kas_free(kvm->object.kvmas, vcpu);
 	kvmas_kvm_unref(kvm);
 }

@@ -9,6 +9,7 @@ struct kvmas_vcpu {
 	struct kvmas_kvm *kvm; /* held */
 	struct kvmas_vcpu_config config;
 	struct pass pass;
+	struct ring ring; /* with KVMAS_KVM_LOG_RING */
 };
 
 #endif

@@ -7,9 +7,11 @@
 
 #include "gate.h"
 #include "listener.h"
+#include "log.h"
 #include "policy.h"
 #include "plan.h"
 #include "ram.h"
+#include "ring.h"
 #include "slots.h"
 #include "txn.h"
 
@@ -47,8 +49,9 @@ struct kvmas_kvm {
 	bool stopped;              /* for it: an open of the gate is owed */
 	uint64_t now;              /* counts plans that were carried out */
 
-	uint64_t *log; /* the buffer that dirty logs are read into */
+	uint64_t *log; /* the buffer that dirty logs are read into, under the transaction lock */
 	size_t log_size;
+	struct rings rings;
 
 	_Atomic(uint64_t) stats[sizeof(struct kvmas_kvm_stats) / sizeof(uint64_t)];
 	unsigned nspaces;
@@ -67,20 +70,11 @@ int kas_kvm_enable_cap(struct kvmas_kvm *kvm, uint32_t capability, uint64_t arg)
 int kas_kvm_set_slot(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
 int kas_kvm_delete_slot(struct kvmas_kvm *kvm, unsigned as_id, unsigned id);
 int kas_kvm_get_dirty_log(struct kvmas_kvm *kvm, const struct kvmas_slot *slot, void *bitmap);
+/* Of the pages of this slot, those that are noted: whole words, or up to the slot's end. */
+int kas_kvm_clear_dirty_log(const struct slot_log *log, uint64_t first, uint64_t npages);
+/* How many entries were reset. */
+int kas_kvm_reset_rings(struct kvmas_kvm *kvm);
 int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd);
-
-/* log.c: see that a log of this slot can be read, before it must be. -ENOMEM. */
-int kas_kvm_log_reserve(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
-
-/* Read the log of a logged slot into its RAM block's bitmaps. A log that cannot be read counts as
- * all dirty; the errno is returned all the same. */
-int kas_kvm_log_read(struct kvmas_kvm *kvm, const struct kvmas_slot *slot);
-
-/* Count all pages of a slot as dirty. */
-void kas_kvm_log_mark_all(const struct kvmas_slot *slot);
-
-/* The log_sync of a bound space; data is its struct kvm_space. */
-int kas_kvm_log_sync(void *data, uint64_t first, uint64_t last);
 
 /* x86.c or noarch.c: which address space of KVM the vCPU was in at this exit. */
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run);

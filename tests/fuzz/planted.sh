@@ -20,8 +20,12 @@ names=" $* "
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 table=tests/fuzz/planted.txt
 tree_drivers=(test-model test-circle)
-kvm_drivers=(test-mapping test-plan test-reserve test-slots test-undo test-kvm test-kvm-new test-log
-    test-policy test-gate test-gate-commit test-kvm-model test-apply)
+kvm_drivers=(test-mapping test-plan test-moves test-reserve test-slots test-undo test-kvm
+    test-kvm-new test-log test-log-ways test-ring test-ring-forged test-hostile test-policy
+    test-boundary test-budget test-gate test-gate-commit test-kvm-model test-log-faults
+    test-log-apply test-apply test-log-cost)
+dirty_drivers=(test-dirty test-sources test-client test-taking test-sync test-ring test-log-ways
+    test-log-faults test-kvm-model)
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 failed=0
@@ -29,10 +33,10 @@ failed=0
 # Runs a driver: with seeds, where it takes them. test-model's are too short for it to judge by
 # shares: what it notices is a difference.
 drive() {
-    # A fault may have it ask for memory without end; test-plan maps much, and fills little of it.
+    # A fault may have it ask for memory without end; the planner's map much, and fill little.
     local seed steps=90000 seeds=(1) memory=4000000
     case $1 in
-    test-plan) memory=unlimited ;;
+    test-plan | test-moves) memory=unlimited ;;
     test-model) seeds=(1 1001 2001 3001) ;;
     test-kvm-model) steps=30000 ;;
     esac
@@ -46,11 +50,14 @@ drive() {
 # first.
 drive_all() {
     local driver drivers=("${tree_drivers[@]}")
-    [[ $1 != kvm/* ]] || drivers=("${kvm_drivers[@]}")
+    case $1 in
+    kvm/*) drivers=("${kvm_drivers[@]}") ;;
+    bitmap.c | dirty.c | sources.c | taking.c | sync.c | exit.c) drivers=("${dirty_drivers[@]}") ;;
+    esac
     shift
     for driver in "${drivers[@]}"; do
-        cc -o "$folder/driver" "$build/tests/$driver.p"/*.o "$@" "$build/src/libkvmas.a" \
-            -lcmocka -lpthread 2>"$folder/log" || return 2
+        cc -o "$folder/driver" "$build/tests/$driver.p"/*.o "$@" "$build/tests/libcommon.a" \
+            "$build/src/libkvmas.a" -lcmocka -lpthread 2>"$folder/log" || return 2
         drive "$driver" || return 1
     done
 }
@@ -87,7 +94,7 @@ judge() {
     failed=1
 }
 
-if ! drive_all tree || ! drive_all kvm/; then
+if ! drive_all tree || ! drive_all kvm/ || ! drive_all dirty.c; then
     echo 'FAILED planted: without any fault a driver fails already'
     exit 1
 fi
