@@ -384,13 +384,19 @@ static int change_policy(struct churn *churn)
 	return kvmas_kvm_set_merge(kvm, as_id, (enum kvmas_merge)number);
 }
 
+/* All memory or the guest's RAM only, in all spaces or in one. */
 static int change_log(struct churn *churn)
 {
+	unsigned which = chance(churn, 2 * (1 + churn->g->nspaces));
+	struct kvmas_region *region = which % 2 ? churn->g->memory : NULL;
+	struct kvmas_space *space = which / 2 ? churn->g->space[which / 2 - 1] : NULL;
+	bool on = !(churn->wishes & 1u << which);
+
 	churn->logs++;
-	churn->logging = !churn->logging;
-	tell(churn, " log %s,", churn->logging ? "on" : "off");
-	return churn->logging ? kvmas_client_log_start(churn->client, NULL, NULL)
-			      : kvmas_client_log_stop(churn->client, NULL, NULL);
+	churn->wishes ^= 1u << which;
+	tell(churn, " log %u %s,", which, on ? "on" : "off");
+	return on ? kvmas_client_log_start(churn->client, region, space)
+		  : kvmas_client_log_stop(churn->client, region, space);
 }
 
 static int edit(struct churn *churn)
@@ -407,14 +413,14 @@ static int edit(struct churn *churn)
 /* What the library undoes by itself, here too. */
 struct remembered {
 	bool on[CHURN_PIECES];
-	bool logging;
+	unsigned wishes;
 	uint32_t pages[CHURN_BOUNDARIES];
 	unsigned as_ids[CHURN_BOUNDARIES];
 };
 
 static struct remembered remember(const struct churn *churn)
 {
-	struct remembered all = {.logging = churn->logging};
+	struct remembered all = {.wishes = churn->wishes};
 
 	for (unsigned i = 0; i < churn->npieces; i++)
 		all.on[i] = churn->pieces[i].on;
@@ -427,22 +433,13 @@ static struct remembered remember(const struct churn *churn)
 
 static void restore(struct churn *churn, const struct remembered *all)
 {
-	churn->logging = all->logging;
+	churn->wishes = all->wishes;
 	for (unsigned i = 0; i < churn->npieces; i++)
 		churn->pieces[i].on = all->on[i];
 	for (unsigned i = 0; i < CHURN_BOUNDARIES; i++) {
 		churn->boundaries[i].page = all->pages[i];
 		churn->boundaries[i].as_id = all->as_ids[i];
 	}
-}
-
-static int sync_all(struct churn *churn)
-{
-	int err = 0;
-
-	for (unsigned i = 0; i < churn->g->nspaces && !err; i++)
-		err = kvmas_space_sync(churn->g->space[i], 0, KVMAS_SIZE_MAX);
-	return err;
 }
 
 static int end(struct churn *churn, const struct remembered *all)
@@ -472,8 +469,8 @@ bool churn_step(struct churn *churn)
 		err = kvmas_kvm_dry_run(churn->g->kvm, NULL, NULL, NULL);
 	if (!err)
 		err = end(churn, &all);
-	if (!err && churn->logging && chance(churn, 4) == 0)
-		err = sync_all(churn);
+	if (!err && churn->wishes && chance(churn, 4) == 0)
+		err = guest_sync_all(churn->g);
 	churn->result = err;
 	return err == 0;
 }

@@ -47,7 +47,7 @@ struct churn {
 	struct guest *g;
 	uint64_t seed;
 	struct kvmas_client *client;
-	bool logging;
+	unsigned wishes; /* the client's, a bit for each: see change_log */
 	struct piece pieces[CHURN_PIECES];
 	unsigned npieces;
 	struct {

@@ -6,7 +6,7 @@
  *
  *   %ebp   control page        %ebx         address
  *   %esi   entry               %edx         kind
- *   %ecx   entries left        %eax, %edi   words
+ *   %ecx   entries, writes left  %eax, %edi  words
  */
 #include "code.h"
 
@@ -57,7 +57,27 @@
 8:	addl	$CODE_ENTRY_SIZE, %esi
 	decl	%ecx
 	jnz	1b
-9:	incl	CODE_ROUNDS(%ebp)
+9:
+	.endm
+
+/* Numbers to targets at random (a linear congruence, whose high bits choose). */
+	.macro SCATTER
+	movl	CODE_WRITES(%ebp), %ecx
+	testl	%ecx, %ecx
+	jz	6f
+5:	imull	$1664525, CODE_RANDOM(%ebp), %eax
+	addl	$1013904223, %eax
+	movl	%eax, CODE_RANDOM(%ebp)
+	mull	CODE_NTARGETS(%ebp)
+	movl	CODE_TARGETS(%ebp), %ebx
+	movl	(%ebx,%edx,4), %ebx
+	addl	CODE_LANE(%ebp), %ebx
+	incl	CODE_NUMBER(%ebp)
+	movl	CODE_NUMBER(%ebp), %eax
+	movl	%eax, (%ebx)
+	decl	%ecx
+	jnz	5b
+6:
 	.endm
 
 	.section .rodata
@@ -67,6 +87,8 @@
 code_flat:
 	leal	4096(%ebp), %esp
 30:	ROUND 1
+	SCATTER
+	incl	CODE_ROUNDS(%ebp)
 	decl	CODE_LEFT(%ebp)
 	jnz	30b
 	movl	CODE_TURN_EVERY(%ebp), %eax
@@ -82,6 +104,8 @@ code_smm:
 	.long	0
 31:	movl	%cs:(0x8000 + CODE_SMM_CONTROL), %ebp
 	ROUND 0
+	SCATTER
+	incl	CODE_ROUNDS(%ebp)
 	rsm
 code_smm_end:
 

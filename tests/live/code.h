@@ -10,6 +10,9 @@
  *   CODE_CALL   it is code that returns a word, which must be a or b (not in SMM)
  *   CODE_WRITE  it must be a; a + 1 is written and must then be there, and is the new a
  *   CODE_TRY    the same, but the write may also have been refused: then it must still be a
+ *
+ * After the table it writes numbers, ever higher ones, to pages that it chooses at random among
+ * its targets, all at the same offset of the page, and looks at none of them.
  */
 #ifndef LIVE_CODE_H
 #define LIVE_CODE_H
@@ -34,6 +37,12 @@
 #define CODE_ROUNDS 16
 #define CODE_BAD_ENTRY 20
 #define CODE_BAD_VALUE 24
+#define CODE_WRITES 28
+#define CODE_RANDOM 32
+#define CODE_TARGETS 36
+#define CODE_NTARGETS 40
+#define CODE_LANE 44
+#define CODE_NUMBER 48
 
 /* Ports: written after each CODE_TURN_EVERY rounds, and when a word is wrong, with which a program
  * ends. */
@@ -61,10 +70,16 @@ struct code_control {
 	uint32_t rounds;
 	uint32_t bad_entry;
 	uint32_t bad_value;
+	uint32_t writes; /* in each round */
+	uint32_t random;
+	uint32_t targets; /* the address of their addresses */
+	uint32_t ntargets;
+	uint32_t lane; /* the offset in a page */
+	uint32_t number;
 };
 
 _Static_assert(sizeof(struct code_entry) == CODE_ENTRY_SIZE, "as in code.S");
-_Static_assert(sizeof(struct code_control) == CODE_BAD_VALUE + 4, "as in code.S");
+_Static_assert(sizeof(struct code_control) == CODE_NUMBER + 4, "as in code.S");
 
 /* The programs, to be copied anywhere: flat 32-bit code that wants its control page in %ebp; and a
  * handler for SMIs. */

@@ -1,39 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest: its pages, its vCPUs, their threads.
+ * The guest: its pages, its map, its programs. What its vCPUs do is in vcpu.c.
  *
  *   page 1           the flat program
  *        2 + 2 v     control page of vCPU v; 3 + 2 v: that of its handler in SMM
  *       16 + 8 v     table of vCPU v; 32 + 8 v: that of its handler
+ *       48 ... 63    the pages to which all of them scatter writes, a word each
  *     0x40 + 16 v    SMBASE of vCPU v: the handler 8 pages above it, the save area at its end
- *
- * The vCPUs are in flat 32-bit protected mode without paging, which every KVM can do.
- *
- * A thread that is to be stopped sees `stop`, or the immediate_exit that was set after it: so none
- * stays in KVM_RUN (Documentation/virt/kvm/api.rst, "immediate_exit").
- *
- * Read vcpu_main first.
  */
 #include "guest.h"
 
 #include "probe.h"
+#include "vcpu.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-#define KICK_SIGNAL SIGUSR1
-#define MSR_SMBASE 0x9e
+/* Of targets, in all. */
+enum { TARGETS_PAGE = 48, MAX_TARGETS = 16 * PAGE / sizeof(uint32_t) };
 
 int guest_system_fd = -1;
+_Thread_local bool guest_is_syncing;
 
-static uint32_t control_page(unsigned vcpu, unsigned as_id)
+uint32_t guest_control_page(unsigned vcpu, unsigned as_id)
 {
 	return 2 + 2 * vcpu + as_id;
+}
+
+uint32_t guest_smbase_page(unsigned vcpu)
+{
+	return 0x40 + 16 * vcpu;
 }
 
 static uint32_t table_page(unsigned vcpu, unsigned as_id)
@@ -41,14 +40,9 @@ static uint32_t table_page(unsigned vcpu, unsigned as_id)
 	return 16 + 8 * vcpu + 16 * as_id;
 }
 
-static uint32_t smbase_page(unsigned vcpu)
+struct code_control *guest_control(const struct guest *g, unsigned vcpu, unsigned as_id)
 {
-	return 0x40 + 16 * vcpu;
-}
-
-static struct code_control *control_of(const struct guest *g, unsigned vcpu, unsigned as_id)
-{
-	return (struct code_control *)(g->bytes + (size_t)control_page(vcpu, as_id) * PAGE);
+	return (struct code_control *)(g->bytes + (size_t)guest_control_page(vcpu, as_id) * PAGE);
 }
 
 static struct code_entry *table_of(const struct guest *g, unsigned vcpu, unsigned as_id)
@@ -56,188 +50,7 @@ static struct code_entry *table_of(const struct guest *g, unsigned vcpu, unsigne
 	return (struct code_entry *)(g->bytes + (size_t)table_page(vcpu, as_id) * PAGE);
 }
 
-/* ---- what a vCPU thread does ---- */
-
-/* The first trouble counts: it ends the thread. */
-__attribute__((format(printf, 2, 3))) static void get_into_trouble(struct vcpu *vcpu,
-								   const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(vcpu->trouble, sizeof(vcpu->trouble), format, args);
-	va_end(args);
-	atomic_store(&vcpu->in_trouble, true);
-	atomic_store(&vcpu->stop, true);
-}
-
-static bool is_expected(const struct guest *g, unsigned as_id, uint64_t gpa, bool is_write)
-{
-	for (unsigned i = 0; i < g->nwindows; i++) {
-		const struct exit_window *window = &g->windows[i];
-
-		if (window->as_id == as_id && gpa / PAGE >= window->first &&
-		    gpa / PAGE < window->first + window->npages &&
-		    (is_write || !window->writes_only))
-			return true;
-	}
-	return false;
-}
-
-static void answer(struct vcpu *vcpu)
-{
-	int r = kvmas_vcpu_handle_exit(vcpu->tie);
-
-	if (r != 1)
-		get_into_trouble(vcpu, "the library answers exit %u with %d",
-				 vcpu->run->exit_reason, r);
-}
-
-static void take_memory_exit(struct vcpu *vcpu)
-{
-	unsigned as_id = kvmas_vcpu_get_as_id(vcpu->tie);
-	uint64_t gpa = vcpu->run->mmio.phys_addr;
-	bool is_write = vcpu->run->mmio.is_write;
-
-	if (is_expected(vcpu->guest, as_id, gpa, is_write)) {
-		atomic_fetch_add(&vcpu->expected_exits, 1);
-	} else {
-		if (atomic_load(&vcpu->stray_exits) == 0)
-			snprintf(vcpu->stray, sizeof(vcpu->stray),
-				 "vCPU %u exited in space %u for a %s of 0x%llx", vcpu->index,
-				 as_id, is_write ? "write" : "read", (unsigned long long)gpa);
-		atomic_fetch_add(&vcpu->stray_exits, 1);
-	}
-	answer(vcpu);
-}
-
-static void take_turn(struct vcpu *vcpu)
-{
-	struct guest *g = vcpu->guest;
-
-	atomic_fetch_add(&vcpu->turns, 1);
-	if (vcpu->turn)
-		vcpu->turn(vcpu);
-	if (!vcpu->smis || g->nspaces < 2)
-		return;
-	/* An ioctl on the vCPU like any other: through the gate. */
-	if (kvmas_gate_enter(vcpu->tie) || ioctl(vcpu->fd, KVM_SMI, 0))
-		get_into_trouble(vcpu, "KVM_SMI: %s", strerror(errno));
-	else
-		kvmas_gate_leave(vcpu->tie);
-}
-
-static void report_bad_word(struct vcpu *vcpu)
-{
-	struct guest *g = vcpu->guest;
-	unsigned as_id = kvmas_vcpu_get_as_id(vcpu->tie);
-	const struct code_control *control = control_of(g, vcpu->index, as_id);
-	const struct code_entry *entry = (struct code_entry *)(g->bytes + control->bad_entry);
-
-	get_into_trouble(vcpu,
-			 "vCPU %u in space %u, round %u: kind %u at 0x%x is 0x%x, not 0x%x or 0x%x",
-			 vcpu->index, as_id, control->rounds, entry->kind, entry->address,
-			 control->bad_value, entry->a, entry->b);
-}
-
-static void take_exit(struct vcpu *vcpu)
-{
-	const struct kvm_run *run = vcpu->run;
-
-	if (run->exit_reason == KVM_EXIT_MMIO)
-		take_memory_exit(vcpu);
-	else if (run->exit_reason == KVM_EXIT_IO && run->io.port == CODE_TURN_PORT)
-		take_turn(vcpu);
-	else if (run->exit_reason == KVM_EXIT_IO && run->io.port == CODE_BAD_PORT)
-		report_bad_word(vcpu);
-	else if (run->exit_reason == KVM_EXIT_IO)
-		answer(vcpu);
-	else
-		get_into_trouble(vcpu, "vCPU %u: KVM_RUN ended with exit %u, detail 0x%llx",
-				 vcpu->index, run->exit_reason,
-				 (unsigned long long)run->hw.hardware_exit_reason);
-}
-
-static int run_past_the_gate(const struct vcpu *vcpu)
-{
-	return ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
-}
-
-static void *vcpu_main(void *arg)
-{
-	struct vcpu *vcpu = arg;
-	int r;
-
-	while (!atomic_load(&vcpu->stop)) {
-		r = vcpu->ungated ? run_past_the_gate(vcpu) : kvmas_vcpu_run(vcpu->tie);
-		if (r == 0)
-			take_exit(vcpu);
-		else if (r == 1)
-			atomic_fetch_add(&vcpu->gate_ends, 1);
-		else if (r != -EINTR)
-			get_into_trouble(vcpu, "KVM_RUN: %s", strerror(-r));
-	}
-	return NULL;
-}
-
 /* ---- making it ---- */
-
-static void set_flat_state(struct vcpu *vcpu)
-{
-	struct kvm_segment code = {.limit = UINT32_MAX,
-				   .selector = 8,
-				   .type = 11,
-				   .present = 1,
-				   .db = 1,
-				   .s = 1,
-				   .g = 1};
-	struct kvm_segment data = code;
-	struct kvm_regs regs = {.rip = PAGE, .rflags = 2};
-	struct kvm_sregs sregs;
-
-	data.selector = 16;
-	data.type = 3;
-	must(ioctl(vcpu->fd, KVM_GET_SREGS, &sregs));
-	sregs.cs = code;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
-	sregs.cr0 |= 1;
-	must(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs));
-	regs.rbp = (uint64_t)control_page(vcpu->index, 0) * PAGE;
-	must(ioctl(vcpu->fd, KVM_SET_REGS, &regs));
-}
-
-/* A save area and a handler of its own for each vCPU, so that several can be in SMM. */
-static void set_smbase(const struct vcpu *vcpu)
-{
-	struct kvm_msrs *msrs = calloc(1, sizeof(*msrs) + sizeof(msrs->entries[0]));
-
-	assert_non_null(msrs);
-	msrs->nmsrs = 1;
-	msrs->entries[0].index = MSR_SMBASE;
-	msrs->entries[0].data = (uint64_t)smbase_page(vcpu->index) * PAGE;
-	assert_int_equal(ioctl(vcpu->fd, KVM_SET_MSRS, msrs), 1);
-	free(msrs);
-}
-
-static void make_vcpu(struct guest *g, unsigned index)
-{
-	struct vcpu *vcpu = &g->vcpus[index];
-
-	vcpu->guest = g;
-	vcpu->index = index;
-	vcpu->fd = ioctl(g->vm, KVM_CREATE_VCPU, index);
-	assert_true(vcpu->fd >= 0);
-	vcpu->run_size = (size_t)ioctl(guest_system_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	vcpu->run = mmap(NULL, vcpu->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
-	assert_ptr_not_equal(vcpu->run, MAP_FAILED);
-	set_flat_state(vcpu);
-	if (g->nspaces > 1)
-		set_smbase(vcpu);
-	must(kvmas_vcpu_add(g->kvm,
-			    KVMAS_CONFIG(vcpu, .fd = vcpu->fd, .run = vcpu->run,
-					 .run_size = vcpu->run_size, .kick_signal = KICK_SIGNAL),
-			    &vcpu->tie));
-}
 
 static void write_programs(struct guest *g)
 {
@@ -245,13 +58,13 @@ static void write_programs(struct guest *g)
 
 	memcpy(g->bytes + PAGE, code_flat, (size_t)(code_flat_end - code_flat));
 	for (unsigned v = 0; v < MAX_VCPUS; v++) {
-		unsigned char *handler = g->bytes + (size_t)(smbase_page(v) + 8) * PAGE;
-		uint32_t control = control_page(v, 1) * PAGE;
+		unsigned char *handler = g->bytes + (size_t)(guest_smbase_page(v) + 8) * PAGE;
+		uint32_t control = guest_control_page(v, 1) * PAGE;
 
 		memcpy(handler, code_smm, size);
 		memcpy(handler + CODE_SMM_CONTROL, &control, sizeof(control));
 		for (unsigned as_id = 0; as_id < MAX_SPACES; as_id++)
-			control_of(g, v, as_id)->table = table_page(v, as_id) * PAGE;
+			guest_control(g, v, as_id)->table = table_page(v, as_id) * PAGE;
 	}
 }
 
@@ -278,21 +91,27 @@ static void guest_trace(void *data, enum kvmas_slot_op_kind kind, const struct k
 		g->trace(g, kind, slot, result);
 }
 
-static void make_tie(struct guest *g, unsigned flags)
+static void make_tie(struct guest *g, const struct guest_config *config)
 {
+	g->ring_size = config->log == KVMAS_KVM_LOG_RING ? RING_SIZE : 0;
 	g->vm = ioctl(guest_system_fd, KVM_CREATE_VM, 0);
 	assert_true(g->vm >= 0);
 	must(kvmas_kvm_new(g->f->kvmas,
 			   KVMAS_CONFIG(kvm, .vm_fd = g->vm, .ioctl = guest_ioctl, .ioctl_data = g,
-					.trace = guest_trace, .trace_data = g, .flags = flags),
+					.trace = guest_trace, .trace_data = g,
+					.flags = config->flags, .log = config->log,
+					.ring_size = g->ring_size),
 			   &g->kvm));
 	g->nspaces = kvmas_kvm_get_as_count(g->kvm);
 	assert_in_range(g->nspaces, 1, MAX_SPACES);
 }
 
-static void make_map(struct guest *g, uint32_t npages)
+static void make_map(struct guest *g, uint32_t npages, uint32_t max_npages)
 {
-	g->ram = make_block(g->f, "ram", npages);
+	must(kvmas_ram_new(g->f->kvmas,
+			   KVMAS_CONFIG(ram, .name = "ram", .size = (uint64_t)npages * PAGE,
+					.max_size = (uint64_t)max_npages * PAGE),
+			   &g->ram));
 	g->bytes = kvmas_ram_get_hva(g->ram);
 	g->memory = make_region(g->f, (struct kvmas_region_config){.kind = KVMAS_REGION_RAM,
 								   .name = "memory",
@@ -321,29 +140,29 @@ struct guest *guest_new(void **state, struct guest_config config)
 	g->f = fixture_new((struct kvmas_config){0});
 	g->meddle = config.meddle;
 	g->data = config.data;
-	make_tie(g, config.flags);
-	make_map(g, config.npages);
+	pthread_mutex_init(&g->hold_lock, NULL);
+	pthread_cond_init(&g->hold_changed, NULL);
+	make_tie(g, &config);
+	make_map(g, config.npages, config.max_npages);
 	write_programs(g);
-	for (unsigned v = 0; v < MAX_VCPUS; v++)
-		make_vcpu(g, v);
+	for (unsigned v = 0; v < MAX_VCPUS; v++) {
+		vcpu_make(g, v);
+		if (!config.untied)
+			vcpu_tie(&g->vcpus[v]);
+	}
 	return g;
 }
 
 static void free_guest(struct guest *g)
 {
 	guest_stop(g);
-	for (unsigned v = 0; v < MAX_VCPUS; v++) {
-		struct vcpu *vcpu = &g->vcpus[v];
-
-		kvmas_vcpu_del(vcpu->tie);
-		if (vcpu->run)
-			munmap(vcpu->run, vcpu->run_size);
-		if (vcpu->fd > 0)
-			close(vcpu->fd);
-	}
+	for (unsigned v = 0; v < MAX_VCPUS; v++)
+		vcpu_end(&g->vcpus[v]);
 	kvmas_kvm_unref(g->kvm);
 	kvmas_ram_unref(g->ram);
 	fixture_free(g->f);
+	pthread_cond_destroy(&g->hold_changed);
+	pthread_mutex_destroy(&g->hold_lock);
 	close(g->vm);
 	free(g);
 }
@@ -393,6 +212,39 @@ struct kvmas_region *guest_put_hole(struct guest *g, unsigned as_id, uint32_t pa
 	return guest_put(g, as_id, hole, page);
 }
 
+int guest_sync(struct guest *g, unsigned as_id, uint64_t gpa, uint64_t size)
+{
+	int err;
+
+	if (g->before_harvest)
+		g->before_harvest(g);
+	guest_is_syncing = true;
+	err = kvmas_space_sync(g->space[as_id], gpa, size);
+	guest_is_syncing = false;
+	return err;
+}
+
+int guest_sync_memory(struct guest *g, uint64_t offset, uint64_t size)
+{
+	int err;
+
+	if (g->before_harvest)
+		g->before_harvest(g);
+	guest_is_syncing = true;
+	err = kvmas_region_sync(g->memory, offset, size);
+	guest_is_syncing = false;
+	return err;
+}
+
+int guest_sync_all(struct guest *g)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < g->nspaces && !err; i++)
+		err = guest_sync(g, i, 0, KVMAS_SIZE_MAX);
+	return err;
+}
+
 struct kvmas_kvm_stats guest_stats(const struct guest *g)
 {
 	struct kvmas_kvm_stats stats = {.struct_size = sizeof(stats)};
@@ -413,7 +265,7 @@ void guest_expect_exits(struct guest *g, uint32_t first, uint32_t npages, bool w
 
 void guest_enter(struct guest *g, unsigned vcpu, unsigned as_id, struct code_entry entry)
 {
-	struct code_control *control = control_of(g, vcpu, as_id);
+	struct code_control *control = guest_control(g, vcpu, as_id);
 
 	assert_true(control->count < MAX_ENTRIES);
 	table_of(g, vcpu, as_id)[control->count++] = entry;
@@ -436,43 +288,38 @@ void guest_write_code(unsigned char *at, uint32_t value)
 	at[5] = 0xc3; /* ret */
 }
 
-const struct code_control *guest_control(const struct guest *g, unsigned vcpu, unsigned as_id)
+void guest_add_target(struct guest *g, uint32_t page)
 {
-	return control_of(g, vcpu, as_id);
+	uint32_t *targets = (uint32_t *)(g->bytes + (size_t)TARGETS_PAGE * PAGE);
+
+	assert_true(g->ntargets < MAX_TARGETS);
+	targets[g->ntargets++] = page * PAGE;
+}
+
+void guest_scatter(struct guest *g, unsigned vcpu, unsigned as_id, uint32_t writes)
+{
+	struct code_control *control = guest_control(g, vcpu, as_id);
+	unsigned lane = vcpu * MAX_SPACES + as_id;
+
+	assert_true(g->ntargets > 0);
+	control->writes = writes;
+	control->random = lane * UINT32_C(0x3c6ef372);
+	control->ntargets = g->ntargets;
+	control->targets = TARGETS_PAGE * PAGE;
+	control->lane = SCATTER_OFFSET + lane * (unsigned)sizeof(uint32_t);
+	control->number = lane << 30;
+}
+
+uint32_t guest_writes(const struct guest *g, unsigned vcpu, unsigned as_id)
+{
+	uint32_t number = __atomic_load_n(&guest_control(g, vcpu, as_id)->number, __ATOMIC_RELAXED);
+
+	return number & 0x3fffffff;
 }
 
 uint32_t guest_rounds(const struct guest *g, unsigned vcpu, unsigned as_id)
 {
-	return __atomic_load_n(&control_of(g, vcpu, as_id)->rounds, __ATOMIC_RELAXED);
-}
-
-void guest_start(struct guest *g, const uint32_t turn_every[MAX_VCPUS])
-{
-	for (unsigned v = 0; v < MAX_VCPUS; v++) {
-		struct vcpu *vcpu = &g->vcpus[v];
-
-		control_of(g, v, 0)->turn_every = turn_every[v];
-		control_of(g, v, 0)->left = turn_every[v];
-		atomic_store(&vcpu->stop, false);
-		vcpu->run->immediate_exit = 0;
-		must(pthread_create(&vcpu->thread, NULL, vcpu_main, vcpu));
-		vcpu->runs = true;
-	}
-}
-
-void guest_stop(struct guest *g)
-{
-	for (unsigned v = 0; v < MAX_VCPUS; v++) {
-		struct vcpu *vcpu = &g->vcpus[v];
-
-		if (!vcpu->runs)
-			continue;
-		atomic_store(&vcpu->stop, true);
-		__atomic_fetch_or(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(vcpu->thread, KICK_SIGNAL);
-		pthread_join(vcpu->thread, NULL);
-		vcpu->runs = false;
-	}
+	return __atomic_load_n(&guest_control(g, vcpu, as_id)->rounds, __ATOMIC_RELAXED);
 }
 
 static bool have_done(const struct guest *g, const uint32_t before[MAX_VCPUS], uint32_t rounds)

@@ -27,6 +27,9 @@ enum {
 	MAX_ENTRIES = 2048, /* of a table */
 	FREE_PAGE = 0x60,
 	SPARE_ID = 500, /* a slot id that the library is kept from: probe.h */
+	RING_SIZE = 1 << 14,
+	/* Where in a page scattered writes go; 4 bytes for each program. */
+	SCATTER_OFFSET = 0x800,
 };
 
 #define ONES UINT32_MAX /* what is read where nothing answers */
@@ -43,10 +46,12 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	size_t run_size;
+	void *ring;       /* of dirty pages, mapped; NULL without */
+	void *shown_ring; /* the one that the library is given: the same, or a test's */
 	struct kvmas_vcpu *tie;
 	pthread_t thread;
 	bool runs;
-	bool ungated; /* knob: KVM_RUN is called past the gate */
+	bool ungated; /* knob: KVM_RUN is called past the gate, and past guest_hold */
 	bool smis;    /* knob: an SMI at each turn */
 	/* Called on the vCPU's thread at each turn, outside of the gate. NULL: none. */
 	void (*turn)(struct vcpu *vcpu);
@@ -88,8 +93,21 @@ struct guest {
 	/* Told of each slot operation. NULL: none. */
 	void (*trace)(struct guest *g, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
 		      int result);
+	/* Called on its thread before each sync, and before an exit for a full ring is answered.
+	 * NULL: none. */
+	void (*before_harvest)(struct guest *g);
 	void *data;
+	unsigned ring_size; /* bytes; 0 without rings */
+	uint32_t ntargets;
+	/* guest_hold */
+	pthread_mutex_t hold_lock;
+	pthread_cond_t hold_changed;
+	_Atomic bool held;
+	unsigned nparked;
 };
+
+/* Whether this thread is in a sync of guest_sync's: whom a KVM_GET_DIRTY_LOG is for. */
+extern _Thread_local bool guest_is_syncing;
 
 /* /dev/kvm, opened by guest_main. */
 extern int guest_system_fd;
@@ -106,9 +124,12 @@ int guest_teardown(void **state);
 
 struct guest_config {
 	uint32_t npages;         /* of RAM */
+	uint32_t max_npages;     /* up to which it may grow; 0: npages */
 	guest_meddle_fn *meddle; /* NULL: none */
 	void *data;              /* the test's */
 	unsigned flags;          /* of its tie */
+	enum kvmas_kvm_log log;  /* the same */
+	bool untied;             /* its vCPUs are not added to the tie: vcpu_tie does */
 };
 
 /* Make a guest, its vCPUs not yet running. */
@@ -126,6 +147,13 @@ struct kvmas_region *guest_put_hole(struct guest *g, unsigned as_id, uint32_t pa
 				    uint32_t npages);
 struct kvmas_kvm_stats guest_stats(const struct guest *g);
 
+/* ---- its dirty pages ---- */
+
+/* kvmas_space_sync, or kvmas_region_sync of its memory; and that of all spaces. */
+int guest_sync(struct guest *g, unsigned as_id, uint64_t gpa, uint64_t size);
+int guest_sync_memory(struct guest *g, uint64_t offset, uint64_t size);
+int guest_sync_all(struct guest *g);
+
 /* ---- its programs ---- */
 
 /* Let exits be no fault in these pages; in SMM too, where there is a second space. */
@@ -138,13 +166,27 @@ struct code_entry guest_word(struct guest *g, uint32_t page, uint32_t offset, ui
 /* A piece of code that returns a value, to be called. */
 void guest_write_code(unsigned char *at, uint32_t value);
 
-const struct code_control *guest_control(const struct guest *g, unsigned vcpu, unsigned as_id);
+/* Let a program write numbers, so many in each round, to pages chosen at random among the targets:
+ * all those that were added before. */
+void guest_add_target(struct guest *g, uint32_t page);
+void guest_scatter(struct guest *g, unsigned vcpu, unsigned as_id, uint32_t writes);
+/* How many it has written. */
+uint32_t guest_writes(const struct guest *g, unsigned vcpu, unsigned as_id);
+
+struct code_control *guest_control(const struct guest *g, unsigned vcpu, unsigned as_id);
+uint32_t guest_control_page(unsigned vcpu, unsigned as_id);
+uint32_t guest_smbase_page(unsigned vcpu);
 /* Rounds that a vCPU's program has done, as it runs. */
 uint32_t guest_rounds(const struct guest *g, unsigned vcpu, unsigned as_id);
 
 /* Start the vCPUs, which take a turn after so many rounds; stop them and wait for their threads. */
 void guest_start(struct guest *g, const uint32_t turn_every[MAX_VCPUS]);
 void guest_stop(struct guest *g);
+/* Have all vCPUs that are not ungated wait outside of KVM_RUN, and let them go on. */
+void guest_hold(struct guest *g);
+void guest_let_go(struct guest *g);
+/* Add a vCPU to the tie, if it was made untied. */
+void vcpu_tie(struct vcpu *vcpu);
 /* Wait until each vCPU has done some rounds more, or something is wrong. */
 void guest_wait_rounds(struct guest *g, uint32_t rounds);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A guest that means harm: it moves a BAR of one page over all of its RAM, each place leaving two
- * more seams behind; and a map that truly needs more slots than KVM has.
+ * more seams behind; what a harvest of dirty pages costs then; and a map that truly needs more
+ * slots than KVM has.
  */
 #include "guest.h"
 #include "probe.h"
@@ -88,38 +89,42 @@ static void enter_words(struct guest *g)
 	}
 }
 
-static void sweep_all(struct sweep *sweep, void **state, unsigned budget, unsigned moves)
+static void sweep_init(struct sweep *sweep, void **state, enum kvmas_kvm_log log, unsigned moves)
 {
-	const struct timespec moment = {.tv_nsec = 1000000};
-	const uint32_t turn_every[MAX_VCPUS] = {1, 10};
 	struct guest *g;
 
 	*sweep = (struct sweep){
-		.g = guest_new(state, (struct guest_config){.npages = NPAGES, .data = sweep}),
+		.g = guest_new(state,
+			       (struct guest_config){.npages = NPAGES, .data = sweep, .log = log}),
 		.moves = moves};
 	g = sweep->g;
 	sweep->bar = guest_put_hole(g, 0, FIRST, 1);
 	must(kvmas_region_set_enabled(sweep->bar, true));
-	if (budget != BUDGET) {
-		for (unsigned i = 0; i < g->nspaces; i++)
-			must(kvmas_kvm_set_budget(g->kvm, i, budget));
-	}
 	enter_words(g);
 	g->vcpus[0].turn = move_bar;
 	g->vcpus[1].smis = true;
-	guest_start(g, turn_every);
-	while (atomic_load(&sweep->done) < moves && !atomic_load(&sweep->failed) && !guest_wrong(g))
+}
+
+static void sweep_run(struct sweep *sweep)
+{
+	const struct timespec moment = {.tv_nsec = 1000000};
+	const uint32_t turn_every[MAX_VCPUS] = {1, 10};
+
+	guest_start(sweep->g, turn_every);
+	while (atomic_load(&sweep->done) < sweep->moves && !atomic_load(&sweep->failed) &&
+	       !guest_wrong(sweep->g))
 		nanosleep(&moment, NULL);
+	guest_end_well(sweep->g);
+	if (sweep->wrong[0])
+		fail_msg("%s", sweep->wrong);
 }
 
 static void slots_stay_within_view_and_budget_under_a_sweeping_bar(void **state)
 {
 	struct sweep sweep;
 
-	sweep_all(&sweep, state, BUDGET, NPAGES - FIRST);
-	guest_end_well(sweep.g);
-	if (sweep.wrong[0])
-		fail_msg("%s", sweep.wrong);
+	sweep_init(&sweep, state, KVMAS_KVM_LOG_AUTO, NPAGES - FIRST);
+	sweep_run(&sweep);
 	print_message("hostile: at most %u slots in a space\n", sweep.most);
 	assert_true(sweep.most <= VIEW + BUDGET);
 	/* Else it was no sweep. */
@@ -131,10 +136,69 @@ static void slots_exceed_the_budget_where_it_is_larger(void **state)
 {
 	struct sweep sweep;
 
-	sweep_all(&sweep, state, BUDGET + 100, BUDGET + 50);
-	guest_end_well(sweep.g);
-	assert_int_equal(sweep.wrong[0], 0);
+	sweep_init(&sweep, state, KVMAS_KVM_LOG_AUTO, BUDGET + 50);
+	for (unsigned i = 0; i < sweep.g->nspaces; i++)
+		must(kvmas_kvm_set_budget(sweep.g->kvm, i, BUDGET + 100));
+	sweep_run(&sweep);
 	assert_true(sweep.most > VIEW + BUDGET);
+}
+
+/* ---- what a harvest costs then ---- */
+
+/* KVM_GET_DIRTY_LOG calls of a sync of all spaces; what it took is for people. */
+static uint64_t count_reads(struct guest *g, const char *when)
+{
+	uint64_t reads = guest_stats(g).log_reads;
+	struct timespec before, after;
+
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	must(guest_sync_all(g));
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	reads = guest_stats(g).log_reads - reads;
+	print_message("hostile: a harvest %s the sweep reads %u logs, in %ld us\n", when,
+		      (unsigned)reads,
+		      (after.tv_sec - before.tv_sec) * 1000000L +
+			      (after.tv_nsec - before.tv_nsec) / 1000);
+	return reads;
+}
+
+/* Logged while it sweeps, or only before and afterwards. */
+static void sweep_logged(void **state, enum kvmas_kvm_log log, bool meanwhile)
+{
+	struct kvmas_client *client;
+	struct sweep sweep;
+	uint64_t before;
+
+	sweep_init(&sweep, state, log, NPAGES - FIRST);
+	must(kvmas_client_new(sweep.g->f->kvmas, "migration", &client));
+	must(kvmas_client_log_start(client, NULL, NULL));
+	before = count_reads(sweep.g, "before");
+	assert_int_equal(before, VIEW * sweep.g->nspaces);
+	if (!meanwhile)
+		must(kvmas_client_log_stop(client, NULL, NULL));
+	sweep_run(&sweep);
+	if (!meanwhile) {
+		/* As many logs would be read without a limit. */
+		assert_true(most_slots(sweep.g) > BUDGET / 2);
+		must(kvmas_client_log_start(client, NULL, NULL));
+	}
+	assert_true(count_reads(sweep.g, "after") <= 2 * before);
+	kvmas_client_unref(client);
+}
+
+static void harvest_reads_no_more_than_twice_as_many_logs_after_a_logged_sweep(void **state)
+{
+	sweep_logged(state, KVMAS_KVM_LOG_AUTO, true);
+}
+
+static void harvest_reads_no_more_than_twice_as_many_logs_after_a_protected_sweep(void **state)
+{
+	sweep_logged(state, KVMAS_KVM_LOG_MANUAL, true);
+}
+
+static void harvest_reads_no_more_than_twice_as_many_logs_if_logged_after_the_sweep(void **state)
+{
+	sweep_logged(state, KVMAS_KVM_LOG_AUTO, false);
 }
 
 /* ---- a limit ---- */
@@ -195,6 +259,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		GUEST_TEST(slots_stay_within_view_and_budget_under_a_sweeping_bar),
 		GUEST_TEST(slots_exceed_the_budget_where_it_is_larger),
+		GUEST_TEST(harvest_reads_no_more_than_twice_as_many_logs_after_a_logged_sweep),
+		GUEST_TEST(harvest_reads_no_more_than_twice_as_many_logs_after_a_protected_sweep),
+		GUEST_TEST(harvest_reads_no_more_than_twice_as_many_logs_if_logged_after_the_sweep),
 		GUEST_TEST(view_past_the_limit_is_refused_and_the_machine_goes_on),
 	};
 
