@@ -17,6 +17,7 @@ enum {
 /* A subcommand: argv[0] is its name. */
 int bench_commit(int argc, char **argv);
 int bench_slots(int argc, char **argv);
+int bench_dirty(int argc, char **argv);
 
 /* A negative errno ends the program with a message. */
 void bench_must(int err, const char *what);

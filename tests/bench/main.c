@@ -7,6 +7,7 @@
  *     meter    how many bytes the library holds, and how often it asked for more
  *     scene    a tree of any size, spaces that show it, a listener on each, maybe a KVM
  *     pair     two VMs of a real KVM with the same slots, one of them the library's
+ *     twin     the same with a guest in each, that writes, and their logs
  *
  * Figures of two machines, or of two hours on a busy one, cannot be compared: compare those of one
  * run.
@@ -23,6 +24,9 @@ static const struct {
 } subcommands[] = {
 	{"commit", bench_commit, "one change of the tree, committed; memory held"},
 	{"slots", bench_slots, "KVM's slots changed, beside the bare ioctls"},
+#ifdef __x86_64__ /* its guest is a few instructions of x86 */
+	{"dirty", bench_dirty, "dirty pages found out, beside the bare ioctls"},
+#endif
 };
 
 enum { NSUBCOMMANDS = sizeof(subcommands) / sizeof(subcommands[0]) };

@@ -8,8 +8,10 @@
 
 #include <cmocka.h>
 
+#include "bare.h"
 #include "bench.h"
 #include "commit.h"
+#include "dirty.h"
 #include "slots.h"
 
 static void percentiles_are_those_of_the_sorted_samples(void **state)
@@ -193,6 +195,74 @@ static void work_on_all_slots_takes_a_call_for_each(void **state)
 		assert_int_equal(work_calls(cases[i].work, 100), cases[i].calls);
 }
 
+static unsigned broken_of_dirty(const struct dirty_results *results)
+{
+	FILE *nowhere = fopen("/dev/null", "w");
+	unsigned count;
+
+	assert_non_null(nowhere);
+	count = dirty_check(nowhere, results);
+	fclose(nowhere);
+	return count;
+}
+
+static void each_dear_line_of_dirty_breaks_one_limit(void **state)
+{
+	struct dirty_results results = {.count = NDIRTY_GROUPS};
+
+	(void)state;
+	for (unsigned i = 0; i < NDIRTY_GROUPS; i++)
+		results.lines[i] =
+			(struct dirty_line){.group = i, .measured = true, .ratio = dirty_limit(i)};
+	assert_int_equal(broken_of_dirty(&results), 0);
+	for (unsigned i = 0; i < NDIRTY_GROUPS; i++) {
+		results.lines[i].ratio += 0.001;
+		assert_int_equal(broken_of_dirty(&results), i + 1);
+	}
+}
+
+static void line_of_dirty_with_other_ioctls_is_broken(void **state)
+{
+	static const struct {
+		unsigned calls, beside_calls, broken;
+	} cases[] = {{0, 0, 0}, {2, 2, 0}, {1, 2, 1}, {3, 2, 1}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct dirty_results results = {.count = 1};
+
+		results.lines[0] = (struct dirty_line){.measured = true,
+						       .calls = cases[i].calls,
+						       .beside_calls = cases[i].beside_calls};
+		assert_int_equal(broken_of_dirty(&results), cases[i].broken);
+	}
+}
+
+static void line_of_dirty_that_was_not_measured_breaks_nothing(void **state)
+{
+	struct dirty_results results = {.count = 1};
+
+	(void)state;
+	results.lines[0] = (struct dirty_line){.ratio = 9, .calls = 1};
+	assert_int_equal(broken_of_dirty(&results), 0);
+}
+
+static void or_tells_where_words_that_are_not_zero_begin_and_end(void **state)
+{
+	const uint64_t words[6] = {0, 4, 0, 1, 0, 0};
+	const uint64_t zeroes[6] = {0};
+	uint64_t bitmap[6] = {1, 1, 1, 1, 1, 1};
+	struct bare_span span = bare_or(bitmap, words, 6);
+
+	(void)state;
+	assert_int_equal(span.begin, 1);
+	assert_int_equal(span.end, 4);
+	assert_int_equal(bitmap[0], 1);
+	assert_int_equal(bitmap[1], 5);
+	assert_int_equal(bitmap[3], 1);
+	assert_int_equal(bare_or(bitmap, zeroes, 6).end, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +274,10 @@ int main(void)
 		cmocka_unit_test(allocations_of_visible_commits_are_not_limited),
 		cmocka_unit_test(each_slow_ratio_of_slots_breaks_one_limit),
 		cmocka_unit_test(work_on_all_slots_takes_a_call_for_each),
+		cmocka_unit_test(each_dear_line_of_dirty_breaks_one_limit),
+		cmocka_unit_test(line_of_dirty_with_other_ioctls_is_broken),
+		cmocka_unit_test(line_of_dirty_that_was_not_measured_breaks_nothing),
+		cmocka_unit_test(or_tells_where_words_that_are_not_zero_begin_and_end),
 	};
 
 	return cmocka_run_group_tests_name("bench", tests, NULL, NULL);
