@@ -4,7 +4,8 @@
 # Usage: tests/install.sh
 #
 # Installs build/ into a folder of its own, and builds examples/minimal.c as a user would: against
-# what is installed, with the flags of pkg-config, shared and static. One line for each check.
+# what is installed, with the flags of pkg-config, shared and static; examples/track_dirty.c shared.
+# One line for each check.
 
 set -u
 
@@ -44,6 +45,13 @@ compile_shared() {
         LD_LIBRARY_PATH=$(libdir) ldd "$place/minimal" | grep -q "libkvmas.so.0 => $place"
 }
 
+# Its guest is one for x86.
+compile_track_dirty() {
+    # shellcheck disable=SC2046
+    cc -Wall -Wextra -Werror examples/track_dirty.c -o "$place/track_dirty" \
+        $(flags --cflags --libs)
+}
+
 compile_static() {
     # shellcheck disable=SC2046
     cc -static -Wall -Wextra -Werror examples/minimal.c -o "$place/minimal-static" \
@@ -75,6 +83,7 @@ readme_has_program() {
 
 check install install_all
 check shared compile_shared
+[[ $(uname -m) != x86_64 ]] || check track-dirty compile_track_dirty
 check static compile_static
 check header compile_header
 check static-names static_names

@@ -233,18 +233,22 @@ static int set_merging(struct machine *machine)
 
 static int make_tie(struct machine *machine)
 {
-	bool trace = machine->options->trace_slots;
-	int rc = kvmas_kvm_new(machine->kvmas,
-			       KVMAS_CONFIG(kvm, .vm_fd = machine->vm.fd,
-					    .trace = trace ? report_slot_operation : NULL),
-			       &machine->tie);
+	const struct options *options = machine->options;
+	bool is_ring = options->log == KVMAS_KVM_LOG_RING;
+	int rc = kvmas_kvm_new(
+		machine->kvmas,
+		KVMAS_CONFIG(kvm, .vm_fd = machine->vm.fd,
+			     .trace = options->trace_slots ? report_slot_operation : NULL,
+			     .log = options->log, .ring_size = is_ring ? RING_SIZE : 0),
+		&machine->tie);
 
 	if (!rc)
 		rc = vm_reserve(machine->tie);
 	if (!rc)
 		rc = set_merging(machine);
 	if (rc)
-		complain("cannot tie libkvmas to the VM: %s", strerror(-rc));
+		complain("cannot tie libkvmas to the VM: %s%s", strerror(-rc),
+			 options->log ? "; see whether --dirty-log auto can be had" : "");
 	return rc;
 }
 
@@ -281,8 +285,8 @@ static int setup_vm(struct machine *machine)
 int machine_new(struct machine *machine, const struct options *options)
 {
 	static int (*const steps[])(struct machine *) = {
-		make_context, firmware_load, make_ram, open_vm,
-		make_tie,     setup_vm,      make_map, vcpu_new,
+		make_context, firmware_load, make_ram, open_vm,   make_tie,
+		setup_vm,     make_map,      vcpu_new, watch_new,
 	};
 	int rc = 0;
 
@@ -297,6 +301,7 @@ int machine_new(struct machine *machine, const struct options *options)
 /* Whatever machine_new got to. The VM goes with its file, so its slots need no undoing. */
 void machine_free(struct machine *machine)
 {
+	watch_free(machine);
 	vcpu_free(machine);
 	kvmas_kvm_unref(machine->tie);
 	kvmas_space_unref(machine->pio);

@@ -12,6 +12,7 @@
 #include <linux/kvm.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "options.h"
 #include "output.h"
@@ -32,6 +33,9 @@
 #define SMRAM_G_SMRAME 0x08 /* SMRAM exists */
 
 struct machine;
+
+/* Bytes of the ring in which dirty pages are logged, with --dirty-log ring: 4096 entries. */
+#define RING_SIZE 0x10000
 
 struct vm {
 	int kvm_fd;
@@ -54,6 +58,7 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	size_t run_size;
+	void *ring; /* NULL: dirty pages are not logged in one */
 	struct kvmas_vcpu *tie;
 	uint64_t exits;
 	uint64_t exits_in_smm;
@@ -104,6 +109,26 @@ struct debugcon {
 	struct kept kept;
 };
 
+/* A client that counts dirty pages, all of them or those written through a space. */
+struct watcher {
+	const char *name;
+	struct kvmas_space *space; /* NULL: all; borrowed */
+	struct kvmas_client *client;
+	uint64_t pages, own_pages; /* since the last time: told of, and by its own space's sync */
+	uint64_t total, own_total;
+};
+
+struct watch {
+	struct watcher watchers[3]; /* the first one's space is NULL */
+	unsigned nwatchers;
+	uint64_t *bitmap;
+	uint64_t npages;
+	timer_t timer;
+	bool has_timer;
+	double start, last; /* seconds */
+	int error;          /* the first */
+};
+
 struct machine {
 	const struct options *options;
 	struct vm vm;
@@ -125,6 +150,7 @@ struct machine {
 	struct serial serial;
 	struct debugcon debugcon;
 	uint8_t port92;
+	struct watch watch;
 
 	bool ended;
 	bool until_seen;
@@ -183,6 +209,13 @@ uint8_t host_bridge_get_smram(const struct machine *machine);
 void report_slot_operation(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
 			   int result);
 int report_at_end(struct machine *machine);
+
+/* watch.c: with --watch-dirty count dirty pages, and print them when it is time and at the end. To
+ * be called when the vCPU is out of the guest. */
+int watch_new(struct machine *machine);
+void watch_free(struct machine *machine);
+void watch_tell(struct machine *machine);
+int watch_end(struct machine *machine);
 
 /* check.c: 0, or 1 if any check failed */
 int check_run(struct machine *machine);

@@ -18,7 +18,7 @@
 
 #define MIN_MEMORY (UINT64_C(1) << 20)
 #define MAX_MEMORY (UINT64_C(3) << 30)
-#define MAX_TIMEOUT 86400
+#define MAX_SECONDS 86400
 #define MAX_GPA UINT64_C(0xffffffff) /* the machine's spaces end at 4 GiB */
 
 static const char help[] =
@@ -35,6 +35,12 @@ static const char help[] =
 	"                       given again\n"
 	"  --until STRING       stop when the guest's debug or serial port printed it\n"
 	"  --timeout SECONDS    stop, with status 1, when the time is up\n"
+	"  --watch-dirty SECONDS  print every so many seconds, and at the end, how many pages\n"
+	"                       were written, by space and by client\n"
+	"  --dirty-log auto|manual|manual-set|ring  how KVM logs what is written: bitmaps that\n"
+	"                       reading clears (default), or that are cleared when pages are\n"
+	"                       taken, those all dirty at first; or a ring for each vCPU,\n"
+	"                       which cannot tell spaces apart\n"
 	"  --trace-slots        print a line for each operation on a KVM memory slot\n"
 	"  --dump               print spaces, views and slots at the end\n"
 	"  --stats              print counters at the end\n"
@@ -66,6 +72,14 @@ static const struct word merges[] = {
 	{"sticky", KVMAS_MERGE_STICKY},
 	{"eager", KVMAS_MERGE_EAGER},
 	{"none", KVMAS_MERGE_NONE},
+	{NULL, 0},
+};
+
+static const struct word logs[] = {
+	{"auto", KVMAS_KVM_LOG_AUTO},
+	{"manual", KVMAS_KVM_LOG_MANUAL},
+	{"manual-set", KVMAS_KVM_LOG_MANUAL_SET},
+	{"ring", KVMAS_KVM_LOG_RING},
 	{NULL, 0},
 };
 
@@ -180,17 +194,39 @@ static int set_until(struct options *options, const char *arg)
 	return -EINVAL;
 }
 
-static int set_timeout(struct options *options, const char *arg)
+static int set_seconds(unsigned *seconds, const char *option, const char *arg)
 {
 	const char *end;
-	uint64_t seconds;
+	uint64_t number;
 
-	if (!parse_number(arg, &seconds, &end) && !*end && seconds && seconds <= MAX_TIMEOUT) {
-		options->timeout = (unsigned)seconds;
+	if (!parse_number(arg, &number, &end) && !*end && number && number <= MAX_SECONDS) {
+		*seconds = (unsigned)number;
 		return 0;
 	}
-	complain("--timeout %s: give whole seconds, 1 to %d", arg, MAX_TIMEOUT);
+	complain("%s %s: give whole seconds, 1 to %d", option, arg, MAX_SECONDS);
 	return -EINVAL;
+}
+
+static int set_timeout(struct options *options, const char *arg)
+{
+	return set_seconds(&options->timeout, "--timeout", arg);
+}
+
+static int set_watch(struct options *options, const char *arg)
+{
+	return set_seconds(&options->watch, "--watch-dirty", arg);
+}
+
+static int set_log(struct options *options, const char *arg)
+{
+	int value = find_word(logs, arg);
+
+	if (value < 0) {
+		complain("--dirty-log %s: give auto, manual, manual-set or ring", arg);
+		return value;
+	}
+	options->log = (enum kvmas_kvm_log)value;
+	return 0;
 }
 
 static int set_check(struct options *options, const char *arg)
@@ -219,8 +255,8 @@ static int set_plant(struct options *options, const char *arg)
 
 /* Options with a value: getopt_long returns the index here, plus FIRST_VALUE. */
 static int (*const value_setters[])(struct options *options, const char *arg) = {
-	set_firmware, set_memory, set_until, set_timeout,
-	set_check,    set_plant,  set_merge, set_boundary,
+	set_firmware, set_memory, set_until,    set_timeout, set_check,
+	set_plant,    set_merge,  set_boundary, set_watch,   set_log,
 };
 
 enum { HELP = 1, FIRST_VALUE };
@@ -234,6 +270,8 @@ static const struct option value_options[] = {
 	{"plant", required_argument, NULL, FIRST_VALUE + 5},
 	{"merge", required_argument, NULL, FIRST_VALUE + 6},
 	{"boundary", required_argument, NULL, FIRST_VALUE + 7},
+	{"watch-dirty", required_argument, NULL, FIRST_VALUE + 8},
+	{"dirty-log", required_argument, NULL, FIRST_VALUE + 9},
 	{"help", no_argument, NULL, HELP},
 };
 

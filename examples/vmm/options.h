@@ -29,6 +29,8 @@ struct options {
 	uint64_t memory;      /* bytes */
 	const char *until;    /* NULL: none */
 	unsigned timeout;     /* seconds; 0: none */
+	unsigned watch;       /* seconds; 0: dirty pages are not counted */
+	enum kvmas_kvm_log log;
 	bool no_smm;
 	bool trace_slots;
 	bool dump;

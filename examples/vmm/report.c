@@ -49,6 +49,12 @@ static void print_stats(struct machine *machine)
 		{"bytes_torn_live", stats.bytes_torn_live},
 		{"vcpu_stops", stats.vcpu_stops},
 		{"vcpu_stop_ns", stats.vcpu_stop_ns},
+		{"log_reads", stats.log_reads},
+		{"log_clears", stats.log_clears},
+		{"ring_entries", stats.ring_entries},
+		{"ring_strays", stats.ring_strays},
+		{"ring_resets", stats.ring_resets},
+		{"ring_full", stats.ring_full},
 		{"exits", machine->vcpu.exits},
 		{"exits_in_smm", machine->vcpu.exits_in_smm},
 		{"smis", machine->vcpu.smis},
@@ -71,10 +77,12 @@ static int print_dump(struct machine *machine)
 
 int report_at_end(struct machine *machine)
 {
-	int rc = 0;
+	int rc = watch_end(machine), dumped;
 
-	if (machine->options->dump)
-		rc = print_dump(machine);
+	if (machine->options->dump) {
+		dumped = print_dump(machine);
+		rc = rc ? rc : dumped;
+	}
 	if (machine->options->stats)
 		print_stats(machine);
 	output_new_line();

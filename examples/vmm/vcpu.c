@@ -124,6 +124,21 @@ static int open_vcpu(struct vm *vm, struct vcpu *vcpu)
 	return 0;
 }
 
+/* The pages of dirty entries lie behind those of kvm_run (Documentation/virt/kvm/api.rst). */
+static int map_ring(struct machine *machine)
+{
+	off_t offset = KVM_DIRTY_LOG_PAGE_OFFSET * sysconf(_SC_PAGESIZE);
+	void *ring;
+
+	if (machine->options->log != KVMAS_KVM_LOG_RING)
+		return 0;
+	ring = mmap(NULL, RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, machine->vcpu.fd, offset);
+	if (ring == MAP_FAILED)
+		return -errno;
+	machine->vcpu.ring = ring;
+	return 0;
+}
+
 /* KVM's reset state is that of the processor: it begins at the ROM's last 16 bytes. */
 int vcpu_new(struct machine *machine)
 {
@@ -132,6 +147,8 @@ int vcpu_new(struct machine *machine)
 
 	rc = open_vcpu(&machine->vm, vcpu);
 	if (!rc)
+		rc = map_ring(machine);
+	if (!rc)
 		rc = set_cpuid(machine);
 	if (!rc)
 		rc = handle_kicks();
@@ -139,7 +156,8 @@ int vcpu_new(struct machine *machine)
 		rc = kvmas_vcpu_add(machine->tie,
 				    KVMAS_CONFIG(vcpu, .fd = vcpu->fd, .run = vcpu->run,
 						 .run_size = vcpu->run_size,
-						 .kick_signal = KICK_SIGNAL),
+						 .kick_signal = KICK_SIGNAL,
+						 .dirty_ring = vcpu->ring),
 				    &vcpu->tie);
 	if (rc)
 		complain("cannot make a vCPU: %s; see whether this KVM has room for one",
@@ -153,6 +171,8 @@ void vcpu_free(struct machine *machine)
 
 	run_to_stop = NULL;
 	kvmas_vcpu_del(vcpu->tie);
+	if (vcpu->ring)
+		munmap(vcpu->ring, RING_SIZE);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
 	if (vcpu->fd >= 0)
@@ -298,8 +318,10 @@ int vcpu_run(struct machine *machine)
 		complain("cannot set the time limit: %s", strerror(-rc));
 		return 1;
 	}
-	while (!machine->ended && !time_is_up)
+	while (!machine->ended && !time_is_up) {
 		run_once(machine);
+		watch_tell(machine);
+	}
 	if (!machine->ended) {
 		complain("no end within %u seconds; give --timeout more, or see the guest's output",
 			 options->timeout);

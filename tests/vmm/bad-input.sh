@@ -58,6 +58,16 @@ expect boundary-second-is-bad 'boundary 1:' "$vmm" --boundary 0xf0000 --boundary
 many=()
 for ((i = 1; i <= 65; i++)); do many+=(--boundary "${i}M"); done
 expect boundaries-too-many 'no more than 64' "$vmm" "${many[@]}"
+expect watch-zero 'whole seconds, 1 to 86400' "$vmm" --watch-dirty 0
+expect watch-long 'whole seconds, 1 to 86400' "$vmm" --watch-dirty 86401
+expect watch-fraction 'watch-dirty 0.5' "$vmm" --watch-dirty 0.5
+expect watch-negative 'watch-dirty -1' "$vmm" --watch-dirty=-1
+expect watch-no-number 'watch-dirty often' "$vmm" --watch-dirty often
+expect watch-missing 'needs a value' "$vmm" --watch-dirty
+expect dirty-log-unknown 'auto, manual, manual-set or ring' "$vmm" --dirty-log paper
+expect dirty-log-empty 'auto, manual, manual-set or ring' "$vmm" --dirty-log ''
+expect dirty-log-missing 'needs a value' "$vmm" --dirty-log
+expect timeout-zero 'timeout 0: give whole seconds' "$vmm" --timeout 0
 expect unknown-option 'help' "$vmm" --frobnicate
 
 # The device is hidden, closed, or another one, in a mount namespace of the command's own.

@@ -56,6 +56,54 @@ plant() {
     report "$name" "$why"
 }
 
+# The number behind KEY at the end of the line that begins with WORDS.
+figure() {
+    sed -n "s/^$2 .*$1=\([0-9]*\).*/\1/p" "$3" | tail -n 1
+}
+
+# Pages written through each space are told at the end: the save areas of the first SMI and of the
+# others, and the word at A0000, through space 1 alone.
+watch_dirty() {
+    local mode=$1 name=watch-dirty-$1 log=$logs/watch-dirty-$1.log why='' all system smm last
+    "$root/tests/lab/run" --file "$build/examples/firmware/own.bin" "$vmm" --firmware own \
+        --check own --timeout 60 --stats --dirty-log "$mode" --watch-dirty 1 >"$log" 2>&1 ||
+        why="status $?"
+    all=$(figure pages 'dirty total client watch' "$log")
+    system=$(figure pages 'dirty total space system' "$log")
+    smm=$(figure pages 'dirty total space smm' "$log")
+    last=$(figure pages 'dirty total client smm' "$log")
+    ((${all:-0} >= 4)) || why="${all:-no} pages in all"
+    case $mode in
+    ring)
+        [[ -z $system$smm ]] || why="one ring tells spaces apart"
+        grep -aq '^ring_entries [1-9]' "$log" || why="nothing in the ring"
+        grep -aq '^ring_strays 0$' "$log" || why="entries of no slot"
+        ;;
+    *)
+        ((${system:-0} >= 1)) || why="${system:-no} pages through space 0"
+        ((${smm:-0} >= 3)) || why="${smm:-no} pages through space 1"
+        # It takes just before the one that takes all.
+        ((${all:-0} <= ${last:-0})) || why="a client was told of ${last:-no} pages of ${all:-0}"
+        case $mode in
+        auto) grep -aq '^log_clears 0$' "$log" || why="pages were cleared that reading had" ;;
+        *) grep -aq '^log_clears [1-9]' "$log" || why="no page was cleared" ;;
+        esac
+        ;;
+    esac
+    report "$name" "$why"
+}
+
+# It takes seconds, so that lines come meanwhile.
+watch_seabios() {
+    local name=seabios-watched-by-$1 log=$logs/seabios-watched-by-$1.log why=''
+    "$root/tests/lab/run" --timeout 180 --file "$rom" "$vmm" --firmware seabios --check seabios \
+        --timeout 150 --stats --until 'No bootable device' --dirty-log "$1" --watch-dirty 2 \
+        >"$log" 2>&1 || why="status $?"
+    grep -aq '^check no-bootable-device: ok' "$log" || why="it did not boot to its end"
+    grep -aqE '^dirty at=[0-9.]+ client watch pages=[1-9]' "$log" || why="no line meanwhile"
+    report "$name" "$why"
+}
+
 # A KVM with one address space: /dev/kvm as it mostly is; where there is none, the lab's, of whose
 # two spaces one is used then.
 no_smm() {
@@ -80,4 +128,9 @@ plant no-smram smbase space-1-shows-smram word-at-a0000 word-seen-in-smm
 plant open-smram closed-after-lock closed-before-opening space-0-hides-smram
 plant no-lock closed-after-lock smram-locked space-0-hides-smram
 no_smm
+for mode in auto manual manual-set ring; do
+    watch_dirty "$mode"
+done
+watch_seabios auto
+watch_seabios ring
 exit "$failed"
