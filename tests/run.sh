@@ -18,7 +18,9 @@
 #   vmm              the mini-VMM: bad input, firmware booted with SMM and without
 #   topo             kvmas-topo: QEMU's machines, series of changes, bad input; with sanitizers too
 #
-# Builds are in build/ and build-*/; what each test printed is in build/log/.
+# Builds are in build/ and build-*/; what each test printed is in build/log/. The first two lines use
+# all processors, and bench has them for itself; of the others, which mostly keep one busy, as many
+# run side by side.
 #
 # Status: 0 if nothing failed.
 
@@ -27,8 +29,7 @@ set -u -o pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
 cd "$root" || exit 1
 logs=$root/build/log
-passed=0
-failed=0
+results=$logs/results
 
 packages=(git procps meson ninja-build gcc g++ clang libclang-rt-14-dev libc6-dev binutils)
 packages+=(pkg-config libcmocka-dev)
@@ -36,17 +37,16 @@ packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 packages+=(clang-format clang-tidy cppcheck codespell shellcheck)
 packages+=(seabios qemu-system-x86 cpio)
 
-# Count the lines `ok NAME` and `FAILED NAME...` of standard input, and show them.
-count() {
-    local line
-    while IFS= read -r line; do
-        case $line in
-        'ok '*) passed=$((passed + 1)) ;;
-        'FAILED '*) failed=$((failed + 1)) ;;
-        *) continue ;;
-        esac
-        printf '%s\n' "$line"
-    done
+# Note the lines `ok NAME` and `FAILED NAME...` of standard input, and show them. Several may do so at
+# once.
+note() {
+    grep -a -E '^(ok|FAILED) ' | tee -a "$results"
+}
+
+# fail NAME LOG TEXT: shown with the end of the log.
+fail() {
+    printf '%s\n' "$(tail -n 40 "$2")"
+    note <<<"FAILED $1: $3"
 }
 
 # A command that is one test.
@@ -55,24 +55,23 @@ check() {
     shift
     mkdir -p "$(dirname "$log")"
     if "$@" >"$log" 2>&1 </dev/null; then
-        count <<<"ok $name ($((SECONDS - start)) s)"
+        note <<<"ok $name ($((SECONDS - start)) s)"
     else
-        tail -n 40 "$log"
-        count <<<"FAILED $name: see build/log/$name.log"
+        fail "$name" "$log" "see build/log/$name.log"
+        return 1
     fi
 }
 
 # A script that is several, each a line `ok NAME` or `FAILED NAME: why`.
 check_each() {
-    local name=$1 log=$logs/$1.log
+    local name=$1 log=$logs/$1.log status
     shift
     mkdir -p "$(dirname "$log")"
-    "$@" 2>&1 </dev/null | tee "$log" | grep -a -E '^(ok|FAILED) ' >"$log.results"
-    local status=${PIPESTATUS[0]}
-    count <"$log.results"
-    if ! [[ -s $log.results ]] || { ((status)) && ! grep -q '^FAILED ' "$log.results"; }; then
-        tail -n 40 "$log"
-        count <<<"FAILED $name: status $status, see build/log/$name.log"
+    "$@" 2>&1 </dev/null | tee "$log" | note
+    status=${PIPESTATUS[0]}
+    if ! grep -q -a -E '^(ok|FAILED) ' "$log" ||
+        { ((status)) && ! grep -q -a '^FAILED ' "$log"; }; then
+        fail "$name" "$log" "status $status, see build/log/$name.log"
     fi
 }
 
@@ -90,44 +89,49 @@ build() {
     ninja -C "$dir"
 }
 
-# unit NAME DIR OPTION...
+# unit NAME DIR OPTION...: all tests but those of the suites in $but
 unit() {
-    local name=$1 dir=$2 before=$failed
+    local name=$1 dir=$2 log=$logs/$1/tests.log list=$2/meson-logs/testlog.json
     shift
-    check "$name/build" build "$@"
-    ((failed == before)) || return
-    meson test -C "$dir" --no-rebuild --print-errorlogs --timeout-multiplier 3 \
-        >"$logs/$name/tests.log" 2>&1 || tail -n 60 "$logs/$name/tests.log"
-    count < <(meson_results "$name" "$dir/meson-logs/testlog.json")
+    check "$name/build" build "$@" || return
+    rm -f "$list"
+    meson test -C "$dir" --no-rebuild --print-errorlogs --timeout-multiplier 3 "${but[@]}" \
+        >"$log" 2>&1 || tail -n 60 "$log"
+    if [[ -s $list ]]; then
+        meson_results "$name" "$list" | note
+    else
+        fail "$name" "$log" "no test was run"
+    fi
 }
 
+but=()
+asan=('-Db_sanitize=address,undefined' -Dc_args=-fno-sanitize-recover=all)
 step_gcc() { unit gcc build; }
 step_clang() { CC=clang unit clang build-clang; }
-asan=('-Db_sanitize=address,undefined' -Dc_args=-fno-sanitize-recover=all)
 step_asan() { unit asan build-asan "${asan[@]}"; }
-step_tsan() { unit tsan build-tsan -Db_sanitize=thread -Dexamples=false; }
-step_planted() {
-    check gcc/build build build
-    check_each planted tests/fuzz/planted.sh build
+step_tsan() {
+    local but=(--no-suite one-thread)
+    unit tsan build-tsan -Db_sanitize=thread -Dexamples=false
 }
-step_arm64() {
-    check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false
-}
+step_planted() { check_each planted tests/fuzz/planted.sh build; }
+step_arm64() { check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false; }
 step_lint() { check_each lint tests/lint.sh; }
 step_bench() {
-    check gcc/build build build
+    check gcc/build build build || return
     check bench/commit build/tests/bench/kvmas-bench commit --quick --check-memory
     local launcher=()
     [[ -w /dev/kvm ]] || launcher=(tests/lab/run --timeout 300)
     check bench/slots "${launcher[@]}" build/tests/bench/kvmas-bench slots --quick
+    check bench/dirty "${launcher[@]}" build/tests/bench/kvmas-bench dirty --quick
+    check bench/dirty-in-the-lab tests/lab/run --timeout 300 build/tests/bench/kvmas-bench dirty \
+        --quick --spaces
 }
 step_install() { check_each install tests/install.sh; }
 step_lab() {
     local kernel
-    check gcc/build build build
     check_each lab tests/lab/test.sh
     for kernel in release backports; do
-        check "lab/double-against-kvm-of-$kernel" tests/lab/run --kernel "$kernel" --timeout 300 \
+        check "lab/double-against-kvm-of-$kernel" tests/lab/run --kernel "$kernel" --timeout 900 \
             --env KVMAS_REQUIRE_KVM=1 --env KVMAS_STEPS=100000 build/tests/test-real-kvm
     done
     [[ ! -w /dev/kvm ]] || check lab/double-against-dev-kvm env KVMAS_REQUIRE_KVM=1 \
@@ -144,29 +148,27 @@ step_live() {
     # One processor for the lab: with two its kernel, old or new, has panicked under the soak
     # ("corrupted stack end"), as a real one does not. The vCPUs take turns on it.
     local name lab=(tests/lab/run --cpus 1 --timeout 900 --env KVMAS_REQUIRE_KVM=1)
+    local dirty=(dirty dirty-controls dirty-ram dirty-ring)
     lab+=(--env KVMAS_SECONDS --env KVMAS_SEED)
-    check gcc/build build build
-    for name in bad-input flip hostile soak; do
+    for name in bad-input flip hostile soak "${dirty[@]}"; do
         [[ ! -w /dev/kvm ]] || check "live/$name-on-dev-kvm" env KVMAS_REQUIRE_KVM=1 \
             "build/tests/live/test-$name"
     done
-    for name in bad-input flip hostile soak spaces; do
+    for name in bad-input flip hostile soak spaces "${dirty[@]}" dirty-spaces; do
         check "live/$name-in-the-lab" "${lab[@]}" "build/tests/live/test-$name"
     done
-    for name in bad-input soak; do
+    for name in bad-input soak dirty dirty-ring dirty-spaces; do
         check "live/$name-on-backports" "${lab[@]}" --kernel backports \
             "build/tests/live/test-$name"
     done
 }
 step_vmm() {
-    check gcc/build build build
     check_each vmm/bad-input tests/vmm/bad-input.sh build
     check_each vmm/boot tests/vmm/boot.sh build
+    check_each vmm/track-dirty tests/vmm/track-dirty.sh build
 }
 step_topo() {
     local dir tool
-    check gcc/build build build
-    check asan/build build build-asan "${asan[@]}"
     check_each topo/checker tests/topo/test-corpus.sh build/examples/topo/kvmas-topo tests/corpus
     for dir in build build-asan; do
         tool=$dir/examples/topo/kvmas-topo
@@ -176,16 +178,48 @@ step_topo() {
     done
 }
 
+# As many steps as there are processors, side by side.
+run_beside() {
+    while (($(jobs -rp | wc -l) >= $(nproc))); do
+        wait -n
+    done
+    run_step "$1" &
+}
+
+run_step() {
+    local start=$SECONDS
+    mkdir -p "$logs/$1"
+    "step_$1"
+    echo "step $1: $((SECONDS - start)) s"
+}
+
+# What the steps that are run side by side need, and none of them can build beside another.
+build_for() {
+    check gcc/build build build
+    [[ " $* " != *' topo '* ]] || check asan/build build build-asan "${asan[@]}"
+}
+
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan tsan planted arm64 lint topo bench install lab live vmm)
+((${#steps[@]})) || steps=(gcc clang asan tsan bench planted live lab vmm topo lint install arm64)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done
 tests/setup.sh "${packages[@]}" || exit 1
 mkdir -p "$logs"
+: >"$results"
+others=()
 for step in "${steps[@]}"; do
-    mkdir -p "$logs/$step"
-    "step_$step"
+    case $step in
+    gcc | clang | asan | tsan | bench) run_step "$step" ;;
+    *) others+=("$step") ;;
+    esac
 done
+((${#others[@]} == 0)) || build_for "${others[@]}"
+for step in "${others[@]}"; do
+    run_beside "$step"
+done
+wait
+passed=$(grep -c '^ok ' "$results")
+failed=$(grep -c '^FAILED ' "$results")
 echo "$passed passed, $failed failed"
 ((failed == 0 && passed > 0))
