@@ -21,17 +21,23 @@ void decoy_put(struct vcpu *vcpu)
 	assert_ptr_not_equal(vcpu->shown_ring, MAP_FAILED);
 }
 
+/* In the kernel's order, so that no entry is seen before one that came before it: the reset stops
+ * at what was not harvested. */
 void decoy_show(struct vcpu *vcpu)
 {
 	struct kvm_dirty_gfn *from = vcpu->ring, *to = vcpu->shown_ring;
+	size_t count = count_entries(vcpu);
 
-	for (size_t i = 0; i < count_entries(vcpu); i++) {
+	for (size_t n = 0; n < count; n++) {
+		size_t i = vcpu->shown_next;
+
 		if (__atomic_load_n(&from[i].flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY ||
 		    __atomic_load_n(&to[i].flags, __ATOMIC_ACQUIRE))
-			continue;
+			break;
 		to[i].slot = from[i].slot;
 		to[i].offset = from[i].offset;
 		__atomic_store_n(&to[i].flags, KVM_DIRTY_GFN_F_DIRTY, __ATOMIC_RELEASE);
+		vcpu->shown_next = (i + 1) % count;
 	}
 }
 

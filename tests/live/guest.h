@@ -48,6 +48,7 @@ struct vcpu {
 	size_t run_size;
 	void *ring;       /* of dirty pages, mapped; NULL without */
 	void *shown_ring; /* the one that the library is given: the same, or a test's */
+	size_t shown_next; /* where that goes on */
 	struct kvmas_vcpu *tie;
 	pthread_t thread;
 	bool runs;
