@@ -154,6 +154,18 @@ static void ungate(struct rig *rig)
 		rig->g->vcpus[v].ungated = true;
 }
 
+/* A commit that takes its time before it changes a slot, its log read: with one processor vCPUs
+ * hardly run then of themselves. */
+static bool linger(struct guest *g, unsigned long request, void *arg, int *result)
+{
+	(void)g;
+	(void)arg;
+	(void)result;
+	if (request == KVM_SET_USER_MEMORY_REGION)
+		nanosleep(&(const struct timespec){.tv_nsec = 300000}, NULL);
+	return false;
+}
+
 /* "Read the log; LOG off; LOG on", again and again. */
 static bool switch_logs(struct rig *rig)
 {
@@ -173,6 +185,7 @@ static void lose_while_logs_are_switched(void **state, enum kvmas_kvm_log log)
 	struct rig rig;
 
 	switch_logs_of(&rig, state, log);
+	rig.g->meddle = linger;
 	ungate(&rig);
 	expect_loss(&rig, switch_logs);
 }
