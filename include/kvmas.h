@@ -353,6 +353,8 @@ struct kvmas_access {
 	bool smm;                  /* the vCPU was in system management mode */
 	struct kvmas_space *space; /* the space it was made in; borrowed */
 	void *requester;           /* kvmas_vcpu_config.requester */
+	/* The reader that looked the device up, for the callback's own lookups. */
+	struct kvmas_reader *reader;
 };
 
 /**
@@ -549,7 +551,9 @@ int kvmas_region_sync(struct kvmas_region *region, uint64_t offset, uint64_t siz
 /* ------------------------------------------------------------------------------------------
  * Readers and views: how vCPU and I/O threads look at a space while other threads commit. A view
  * is a snapshot: sorted, disjoint sections, immutable. What it points to (regions, ops, host
- * memory) stays valid until it is released. A reader belongs to one thread at a time.
+ * memory) stays valid until it is released. A reader belongs to one thread at a time, and is what
+ * lets that thread look without a lock and without writing to memory that others write to: each
+ * such thread has one. A vCPU has one of its own (kvmas_vcpu_get_reader).
  * ------------------------------------------------------------------------------------------ */
 
 /** One range of a view. Pointers are borrowed from the view. Since: 0.1 */
@@ -582,15 +586,49 @@ int kvmas_reader_add(struct kvmas *kvmas, struct kvmas_reader **ret);
 void kvmas_reader_del(struct kvmas_reader *reader);
 
 /**
- * Pin the view last published for a space.
+ * Pin the view last published for a space, which the caller holds, and whose kvmas is the reader's.
+ * A reader may pin several, in any order; up to 8 at a time cost nothing but stores to its own
+ * memory.
  *
  * @return the view, to be released by the same reader; NULL in a forked child only.
- * Since: 0.1
+ * Cost: no lock, no allocation, no write to shared memory. Since: 0.1
  */
 const struct kvmas_view *kvmas_view_acquire(struct kvmas_reader *reader, struct kvmas_space *space);
 
-/** Unpin a view. Since: 0.1 */
+/** Unpin a view. NULL is ignored. Since: 0.1 */
 void kvmas_view_release(struct kvmas_reader *reader, const struct kvmas_view *view);
+
+/** Where an address leads, in a view. Pointers are borrowed from the view. Since: 0.1 */
+struct kvmas_place {
+	struct kvmas_region *region; /* who answers: never a container, never an alias */
+	uint64_t offset;             /* of the address, in region */
+	uint64_t left;               /* bytes from there to the section's end; at most 2^64 - 1 */
+	void *hva;                   /* where reads are made: RAM, ROM and romd, else NULL */
+	bool writable;               /* writes, too */
+};
+
+/**
+ * Find who answers an address (of memory, or a port). The reader remembers the section it found
+ * last: an address in it, in the same view, is found without a search.
+ *
+ * @view: pinned by this reader.
+ * @return 0; -ENOENT where nothing answers. Not checked in a forked child, which has no views.
+ * Since: 0.1
+ */
+int kvmas_reader_lookup(struct kvmas_reader *reader, const struct kvmas_view *view, uint64_t gpa,
+			struct kvmas_place *ret);
+
+/**
+ * Wait until all looks and device callbacks of other threads, by any reader, that began before this
+ * call have ended: what any reader has pinned now it has released, whatever it pins meanwhile. What
+ * was reachable only through views of before is then not in use any more.
+ *
+ * @return 0; -EDEADLK for a thread that has a view pinned, or is inside a device callback; -EBUSY
+ *         inside a transaction or a listener callback; -EAGAIN if membarrier(2) has been taken away
+ *         (by a sandbox) since the kvmas was made, and a reader has not looked since; -EIO.
+ * Since: 0.1
+ */
+int kvmas_synchronize(struct kvmas *kvmas);
 
 /**
  * Find the section that holds an address. The section is given whole: its members speak of its own
@@ -1177,7 +1215,7 @@ struct kvmas_kvm_stats {
 	uint64_t log_reads;       /* KVM_GET_DIRTY_LOG calls */
 	uint64_t mmio_exits;      /* answered by the library */
 	uint64_t pio_exits;       /* answered by the library */
-	uint64_t unassigned;      /* accesses that nothing answered */
+	uint64_t unassigned;      /* accesses by vCPUs that nothing answered */
 	uint64_t vcpu_stop_ns; /* nanoseconds from first asking vCPUs to leave until they may enter
 				  again, over all stops */
 	uint64_t log_clears;   /* KVM_CLEAR_DIRTY_LOG calls */
@@ -1257,6 +1295,10 @@ void kvmas_vcpu_del(struct kvmas_vcpu *vcpu);
  * Since: 0.1
  */
 unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu);
+
+/** The reader that answers this vCPU's exits, for lookups and accesses on its thread; borrowed.
+ *  Since: 0.1 */
+struct kvmas_reader *kvmas_vcpu_get_reader(struct kvmas_vcpu *vcpu);
 
 /**
  * Answer the exit that KVM_RUN returned with: KVM_EXIT_MMIO in the space bound to the vCPU's

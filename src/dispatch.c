@@ -122,6 +122,7 @@ static void access_device(const struct dispatch *dispatch, const struct flat_ran
 		.smm = dispatch->smm,
 		.space = dispatch->space,
 		.requester = dispatch->requester,
+		.reader = dispatch->reader,
 	};
 	uint64_t value = UINT64_MAX;
 
@@ -154,19 +155,19 @@ static const struct flat_range *range_at(const struct kvmas_view *view, uint64_t
 	return range;
 }
 
-unsigned kas_dispatch(const struct dispatch *dispatch, uint64_t address, unsigned char *bytes,
-		      unsigned size)
+void kas_dispatch(struct dispatch *dispatch, uint64_t address, unsigned char *bytes, unsigned size)
 {
-	struct kvmas_view *view = kas_space_get_view(dispatch->space);
-	unsigned unanswered = 0;
+	struct kvmas_view *view = kas_reader_pin(dispatch->reader, dispatch->space);
 
 	for (unsigned done = 0; done < size;) {
 		unsigned piece = size - done;
-		const struct flat_range *range = range_at(view, address + done, &piece);
+		const struct flat_range *range = NULL;
 		uint64_t offset;
 
+		if (view)
+			range = range_at(view, address + done, &piece);
 		if (!range) {
-			unanswered++;
+			dispatch->unassigned++;
 			if (!dispatch->write)
 				memset(bytes + done, 0xff, piece);
 			done += piece;
@@ -181,6 +182,6 @@ unsigned kas_dispatch(const struct dispatch *dispatch, uint64_t address, unsigne
 		}
 		done += piece;
 	}
-	kas_view_unref(view);
-	return unanswered;
+	if (view)
+		kas_reader_unpin(dispatch->reader, view);
 }

@@ -11,67 +11,86 @@
 #include "kvm/binding.h"
 #include "kvm/vcpu.h"
 
-static void count_unanswered(struct kvmas_kvm *kvm, unsigned count)
+/* What a vCPU waits for: *count* accesses of *size* bytes to one address. */
+struct wanted {
+	unsigned as_id; /* or KAS_KVM_PIO */
+	bool write;
+	uint64_t address;
+	unsigned char *bytes; /* of all of them, one after the other */
+	unsigned size;
+	unsigned count;
+};
+
+/* No space is bound. */
+static void answer_nothing(struct kvmas_vcpu *vcpu, const struct wanted *wanted)
 {
-	if (count)
-		kas_kvm_count(kvm, unassigned, count);
+	if (!wanted->write)
+		memset(wanted->bytes, 0xff, (size_t)wanted->size * wanted->count);
+	kas_vcpu_count(vcpu, COUNT_UNASSIGNED, wanted->count);
+}
+
+/* Each access sees the map of its own moment, all of them the same space. */
+static void answer(struct kvmas_vcpu *vcpu, const struct wanted *wanted)
+{
+	struct dispatch dispatch = {
+		.reader = &vcpu->reader,
+		.space = kas_kvm_pin_answering(vcpu, wanted->as_id),
+		.requester = vcpu->config.requester,
+		.smm = kas_kvm_exit_as_id(vcpu->config.run) == 1,
+		.write = wanted->write,
+	};
+
+	if (!dispatch.space) {
+		answer_nothing(vcpu, wanted);
+		return;
+	}
+	for (unsigned i = 0; i < wanted->count; i++)
+		kas_dispatch(&dispatch, wanted->address, wanted->bytes + (size_t)i * wanted->size,
+			     wanted->size);
+	kas_vcpu_count(vcpu, COUNT_UNASSIGNED, dispatch.unassigned);
+	kas_kvm_unpin_answering(vcpu, dispatch.space);
 }
 
 static int handle_mmio(struct kvmas_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->config.run;
-	unsigned as_id = kas_kvm_exit_as_id(run);
-	struct dispatch dispatch = {
-		.requester = vcpu->config.requester,
-		.smm = as_id == 1,
+	struct wanted wanted = {
+		.as_id = kas_kvm_exit_as_id(run),
 		.write = run->mmio.is_write,
+		.address = run->mmio.phys_addr,
+		.bytes = run->mmio.data,
+		.size = run->mmio.len,
+		.count = 1,
 	};
-	unsigned size = run->mmio.len;
 
-	if (size == 0 || size > sizeof(run->mmio.data))
+	if (wanted.size == 0 || wanted.size > sizeof(run->mmio.data))
 		return -EINVAL;
-	kas_kvm_count(vcpu->kvm, mmio_exits, 1);
-	dispatch.space = kas_kvm_get_answering(vcpu->kvm, as_id);
-	if (!dispatch.space) {
-		if (!dispatch.write)
-			memset(run->mmio.data, 0xff, size);
-		count_unanswered(vcpu->kvm, 1);
-		return 1;
-	}
-	count_unanswered(vcpu->kvm,
-			 kas_dispatch(&dispatch, run->mmio.phys_addr, run->mmio.data, size));
-	kas_object_unref(&dispatch.space->object);
+	kas_vcpu_count(vcpu, COUNT_MMIO_EXITS, 1);
+	answer(vcpu, &wanted);
 	return 1;
 }
 
-/* `count` accesses of `size` bytes to one port (rep ins, rep outs). */
+/* `count` accesses of `size` bytes to one port (rep ins, rep outs). The data lie inside of what is
+ * mapped, a few pages: that bounds their number. */
 static int handle_pio(struct kvmas_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->config.run;
-	uint64_t total = (uint64_t)run->io.size * run->io.count;
-	unsigned char *bytes;
-	struct dispatch dispatch = {
-		.requester = vcpu->config.requester,
-		.smm = kas_kvm_exit_as_id(run) == 1,
+	uint64_t run_size = vcpu->config.run_size;
+	uint64_t data_offset = run->io.data_offset;
+	struct wanted wanted = {
+		.as_id = KAS_KVM_PIO,
 		.write = run->io.direction == KVM_EXIT_IO_OUT,
+		.address = run->io.port,
+		.size = run->io.size,
+		.count = run->io.count,
 	};
 
-	if (run->io.size == 0 || run->io.data_offset > vcpu->config.run_size ||
-	    total > vcpu->config.run_size - run->io.data_offset)
+	if (wanted.size == 0 || data_offset > run_size ||
+	    (uint64_t)wanted.size * wanted.count > run_size - data_offset)
 		return -EINVAL;
-	bytes = (unsigned char *)run + run->io.data_offset;
-	kas_kvm_count(vcpu->kvm, pio_exits, 1);
-	dispatch.space = kas_kvm_get_answering(vcpu->kvm, KAS_KVM_PIO);
-	if (!dispatch.space) {
-		if (!dispatch.write)
-			memset(bytes, 0xff, total);
-		count_unanswered(vcpu->kvm, run->io.count);
-		return 1;
-	}
-	for (; total; total -= run->io.size, bytes += run->io.size)
-		count_unanswered(vcpu->kvm,
-				 kas_dispatch(&dispatch, run->io.port, bytes, run->io.size));
-	kas_object_unref(&dispatch.space->object);
+	wanted.bytes = (unsigned char *)run + data_offset;
+	kas_vcpu_count(vcpu, COUNT_PIO_EXITS, 1);
+	answer(vcpu, &wanted);
 	return 1;
 }
 

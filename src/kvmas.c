@@ -67,6 +67,7 @@ static void init_members(struct kvmas *kvmas)
 {
 	atomic_init(&kvmas->handles, 1);
 	atomic_init(&kvmas->holders, 1);
+	kas_pinboard_init(&kvmas->pinboard);
 	pthread_mutex_init(&kvmas->lists_lock, NULL);
 	pthread_mutex_init(&kvmas->txn.lock, NULL);
 	TAILQ_INIT(&kvmas->regions);

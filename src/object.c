@@ -8,9 +8,14 @@
  *     refs 1 -> 0        any thread, also a reader that drops the last view of a region
  *       pushed to kvmas->dead, a stack that is only ever taken whole: no ABA
  *     kas_reclaim        at the end of a commit or an abort, in kvmas_reclaim, in kvmas_unref
+ *       retired          if readers may have it pinned: until none has
  *       object->end      drops what the object held (more may die), runs destroy hooks, frees
  *
  * so that no destroy hook runs inside a lookup or a release, and none concurrently with another.
+ * To know what is pinned costs a membarrier(2), which disturbs the readers: commits do it once for
+ * KAS_RETIRED views, and when something else has a single holder left, which may be one of these
+ * views. (So a region's destroy hook runs in the commit that takes it away, or, if a reader has the
+ * view, in the first one later when that has been released, or in kvmas_reclaim.)
  *
  * Without a handle nobody may commit any more, and whoever drops an object reclaims at once
  * (kas_object_drop). That one and the last kvmas_unref must not miss each other: pushes to the dead
@@ -178,6 +183,7 @@ void kas_let_go(struct kvmas *kvmas)
 	if (atomic_fetch_sub_explicit(&kvmas->holders, 1, memory_order_acq_rel) != 1)
 		return;
 	kas_kept_free(kvmas);
+	kas_pinboard_fini(&kvmas->pinboard);
 	pthread_mutex_destroy(&kvmas->txn.lock);
 	pthread_mutex_destroy(&kvmas->lists_lock);
 	munmap((void *)(uintptr_t)kvmas->alive, (size_t)sysconf(_SC_PAGESIZE));
@@ -254,10 +260,18 @@ void kas_object_unref(struct object *object)
 {
 	struct kvmas *kvmas = object->kvmas;
 	struct object *top;
+	unsigned refs;
 
 	if (!kas_alive(kvmas))
 		return;
-	if (atomic_fetch_sub_explicit(&object->refs, 1, memory_order_acq_rel) != 1)
+	/* Who is not the last may touch nothing afterwards. */
+	refs = atomic_load_explicit(&object->refs, memory_order_relaxed);
+	do {
+		if (refs == 2)
+			atomic_store_explicit(&kvmas->lingering, true, memory_order_relaxed);
+	} while (!atomic_compare_exchange_weak_explicit(
+		&object->refs, &refs, refs - 1, memory_order_acq_rel, memory_order_relaxed));
+	if (refs != 1)
 		return;
 	/* Held across the push: another thread's reclaim may end the object as soon as it is seen.
 	 */
@@ -285,30 +299,125 @@ void kas_object_drop(struct object *object)
 void kas_reclaim_if_closed(struct kvmas *kvmas)
 {
 	/* -EBUSY is for a reclaim or a transaction that goes on, which ends with one. */
-	if (kas_alive(kvmas) && atomic_load(&kvmas->handles) == 0 && atomic_load(&kvmas->dead))
+	if (kas_alive(kvmas) && atomic_load(&kvmas->handles) == 0)
 		kas_try_reclaim(kvmas);
+}
+
+/* ---- ending what is dead ---- */
+
+static void end(struct object *object)
+{
+	struct kvmas *kvmas = object->kvmas;
+
+	object->end(object);
+	kas_let_go(kvmas);
+}
+
+static bool end_dead(struct kvmas *kvmas)
+{
+	struct object *dead = NULL;
+
+	if (atomic_load_explicit(&kvmas->dead, memory_order_acquire))
+		dead = atomic_exchange_explicit(&kvmas->dead, NULL, memory_order_acq_rel);
+	if (!dead)
+		return false;
+	while (dead) {
+		struct object *next = dead->next_dead;
+
+		if (dead->pinnable) {
+			dead->next_dead = kvmas->txn.retired;
+			kvmas->txn.retired = dead;
+			kvmas->txn.nretired++;
+		} else {
+			end(dead);
+		}
+		dead = next;
+	}
+	return true;
+}
+
+static bool is_pinned(struct pinboard *board, const struct object *object)
+{
+	struct object *held;
+	struct pins *pins;
+	unsigned i;
+
+	kas_pinboard_for_each(board, pins, i, held)
+	{
+		if (held == object)
+			return true;
+	}
+	return false;
+}
+
+/* Take those off the list that no reader has pinned. */
+static struct object *find_unpinned(struct kvmas *kvmas)
+{
+	struct object **link = &kvmas->txn.retired;
+	struct object *unpinned = NULL;
+	struct object *object;
+
+	if (kas_pinboard_lock(&kvmas->pinboard)) {
+		while ((object = *link)) {
+			if (is_pinned(&kvmas->pinboard, object)) {
+				link = &object->next_dead;
+				continue;
+			}
+			*link = object->next_dead;
+			kvmas->txn.nretired--;
+			object->next_dead = unpinned;
+			unpinned = object;
+		}
+	}
+	kas_pinboard_unlock(&kvmas->pinboard);
+	kvmas->txn.npinned = kvmas->txn.nretired;
+	return unpinned;
+}
+
+/* Without the board's lock: an end may call hooks, and these the library. */
+static bool end_unpinned(struct kvmas *kvmas)
+{
+	struct object *unpinned = kvmas->txn.retired ? find_unpinned(kvmas) : NULL;
+	bool any = unpinned;
+
+	while (unpinned) {
+		struct object *next = unpinned->next_dead;
+
+		end(unpinned);
+		unpinned = next;
+	}
+	return any;
+}
+
+static bool has_dead(const struct kvmas *kvmas)
+{
+	return kvmas->txn.retired || atomic_load_explicit(&kvmas->dead, memory_order_acquire);
+}
+
+static void reclaim(struct kvmas *kvmas, bool all)
+{
+	if (kvmas->txn.reclaiming || !has_dead(kvmas))
+		return;
+	kvmas->txn.reclaiming = true;
+	kas_hold(kvmas);
+	do {
+		while (end_dead(kvmas))
+			;
+		all |= atomic_exchange_explicit(&kvmas->lingering, false, memory_order_relaxed);
+		all |= kvmas->txn.nretired >= kvmas->txn.npinned + KAS_RETIRED;
+	} while (all && end_unpinned(kvmas));
+	kvmas->txn.reclaiming = false;
+	kas_let_go(kvmas);
 }
 
 void kas_reclaim(struct kvmas *kvmas)
 {
-	struct object *dead;
+	reclaim(kvmas, true);
+}
 
-	if (kvmas->txn.reclaiming || !atomic_load_explicit(&kvmas->dead, memory_order_acquire))
-		return;
-	kvmas->txn.reclaiming = true;
-	kas_hold(kvmas);
-	while (atomic_load_explicit(&kvmas->dead, memory_order_acquire)) {
-		dead = atomic_exchange_explicit(&kvmas->dead, NULL, memory_order_acq_rel);
-		while (dead) {
-			struct object *next = dead->next_dead;
-
-			dead->end(dead);
-			kas_let_go(kvmas);
-			dead = next;
-		}
-	}
-	kvmas->txn.reclaiming = false;
-	kas_let_go(kvmas);
+void kas_reclaim_due(struct kvmas *kvmas)
+{
+	reclaim(kvmas, false);
 }
 
 int kas_try_reclaim(struct kvmas *kvmas)

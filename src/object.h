@@ -15,6 +15,8 @@
 
 #include <kvmas.h>
 
+#include "pins.h"
+
 struct log_table;
 struct root;
 struct tie;
@@ -22,11 +24,13 @@ struct undo;
 
 /*
  * A counted object. When the count falls to 0 the object is dead, but still whole: `end` runs
- * later, in reclaim, under the transaction lock. `end` frees the memory.
+ * later, in reclaim, under the transaction lock. `end` frees the memory. One that is published for
+ * readers (pins.h) waits until none of them has it pinned.
  */
 struct object {
 	struct kvmas *kvmas;
 	atomic_uint refs;
+	bool pinnable; /* is, or was, published */
 	struct object *next_dead;
 	void (*end)(struct object *object);
 };
@@ -38,6 +42,11 @@ struct buffer {
 	size_t capacity; /* in items */
 	size_t item;     /* the size of one */
 };
+
+/* How many dead objects wait for readers to be asked. Tests build with less. */
+#ifndef KAS_RETIRED
+#define KAS_RETIRED 16
+#endif
 
 /* How much of it is kept: enough for commits that change a few of ten thousands of regions. */
 #define KAS_KEPT_BYTES 8192
@@ -65,6 +74,9 @@ struct kvmas {
 	atomic_uint handles;        /* references of the user's */
 	atomic_uint holders;        /* objects, and 1 while there are handles */
 	_Atomic(struct object *) dead;
+	atomic_bool
+		lingering; /* what readers may have pinned is, perhaps, all that holds something */
+	struct pinboard pinboard;
 
 	/* Guards the two lists of what exists, against threads that make and end objects. */
 	pthread_mutex_t lists_lock;
@@ -83,6 +95,10 @@ struct kvmas {
 		bool round;               /* listeners among them: see listener.c */
 		bool circular;            /* links lead, or once led, in a circle */
 		bool reclaiming;
+		struct object *retired; /* dead and pinnable */
+		unsigned nretired;
+		unsigned npinned;     /* of them, when readers were asked last */
+		uint64_t serials;     /* given out to views */
 		uint64_t walks;       /* kas_region_reaches: one number for each walk */
 		uint64_t places;      /* given out to children, by order of adding */
 		struct undo *undo;    /* newest first */
@@ -167,6 +183,9 @@ bool kas_lock_is_mine(const struct kvmas *kvmas);
 
 /* Run `end` for all that is dead, until nothing more dies. The transaction lock is held. */
 void kas_reclaim(struct kvmas *kvmas);
+/* The same, but readers are asked what they have pinned only when that may end more than a few
+ * views, and not each time. */
+void kas_reclaim_due(struct kvmas *kvmas);
 
 /* The same, taking the lock: -EBUSY inside a transaction, and what kas_lock says. */
 int kas_try_reclaim(struct kvmas *kvmas);

@@ -30,6 +30,14 @@ static void root_end(struct object *object)
 	kas_free(object->kvmas, root);
 }
 
+/* *view* is what readers see from now on; NULL once there are no spaces. */
+static void publish(struct root *root, struct kvmas_view *view)
+{
+	pthread_mutex_lock(&root->view_lock);
+	atomic_store(&root->published.object, view ? &view->object : NULL);
+	pthread_mutex_unlock(&root->view_lock);
+}
+
 static int root_new(struct kvmas_region *region, struct root **ret)
 {
 	struct kvmas *kvmas = region->object.kvmas;
@@ -49,6 +57,7 @@ static int root_new(struct kvmas_region *region, struct root **ret)
 		return err;
 	}
 	kas_view_publish(root->view, NULL);
+	publish(root, root->view);
 	root->region = kvmas_region_ref(region);
 	root->unseen = true;
 	region->root = root;
@@ -85,6 +94,7 @@ void kas_root_put(struct root *root)
 	forget_damage(root);
 	root->region->root = NULL;
 	kas_object_unref(&root->region->object);
+	publish(root, NULL);
 	kas_view_unref(root->view);
 	kas_object_unref(&root->object);
 }
@@ -162,9 +172,8 @@ void kas_roots_publish(struct kvmas *kvmas)
 			continue;
 		kas_view_publish(root->next, root->dropped);
 		root->old = root->view;
-		pthread_mutex_lock(&root->view_lock);
 		root->view = root->next;
-		pthread_mutex_unlock(&root->view_lock);
+		publish(root, root->view);
 		root->next = NULL;
 		root->dropped = NULL;
 	}
@@ -186,10 +195,13 @@ void kas_roots_let_go(struct kvmas *kvmas)
 struct kvmas_view *kas_root_get_view(struct root *root)
 {
 	struct kvmas_view *view;
+	struct object *object;
 
 	pthread_mutex_lock(&root->view_lock);
-	view = root->view;
-	kas_view_ref(view);
+	object = atomic_load_explicit(&root->published.object, memory_order_relaxed);
+	view = object ? kas_view_of(object) : NULL;
+	if (view)
+		kas_view_ref(view);
 	pthread_mutex_unlock(&root->view_lock);
 	return view;
 }

@@ -6,14 +6,16 @@
 #include "splice.h"
 
 struct root {
-	struct object object;        /* held by its spaces, together, and by its views */
+	struct object object;        /* held by its spaces, together and each, and by its views */
 	struct kvmas_region *region; /* held while there are spaces */
 	unsigned nspaces;
 	LIST_HEAD(, kvmas_space) spaces;
 	struct lineage lineage;
 
-	pthread_mutex_t view_lock; /* for readers: the pointer and its first reference */
-	struct kvmas_view *view;   /* the newest published; held while there are spaces */
+	struct kvmas_view *view; /* the newest published; held while there are spaces */
+	/* The same for who has no transaction lock: to be pinned, or counted under the lock. */
+	struct published published;
+	pthread_mutex_t view_lock;
 
 	bool unseen;            /* nothing of it was ever rendered */
 	bool damaged;           /* is in kvmas->damaged */

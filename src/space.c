@@ -26,6 +26,7 @@ static void space_end(struct object *object)
 
 	TAILQ_REMOVE(&kvmas->spaces, space, all);
 	retire(space);
+	kas_object_unref(&space->shown->object);
 	kas_free(kvmas, space->name);
 	kas_free(kvmas, space);
 }
@@ -44,11 +45,14 @@ int kas_space_create(struct kvmas *kvmas, const char *name, struct kvmas_region 
 	err = kas_root_get(root, &space->root);
 	if (err)
 		goto free_name;
+	space->shown = space->root;
+	kas_object_ref(&space->shown->object);
 	TAILQ_INIT(&space->listeners);
 	space->age = ++kvmas->ages;
 	LIST_INSERT_HEAD(&space->root->spaces, space, of_root);
 	TAILQ_INSERT_TAIL(&kvmas->spaces, space, all);
 	kas_object_init(&space->object, kvmas, space_end);
+	space->object.pinnable = true;
 	*ret = space;
 	return 0;
 
@@ -63,7 +67,7 @@ void kas_spaces_retire(struct kvmas *kvmas)
 {
 	struct kvmas_space *space;
 
-	if (!atomic_load_explicit(&kvmas->dead, memory_order_relaxed))
+	if (!atomic_load_explicit(&kvmas->dead, memory_order_relaxed) && !kvmas->txn.retired)
 		return;
 	TAILQ_FOREACH(space, &kvmas->spaces, all) {
 		if (kas_object_is_dead(&space->object))

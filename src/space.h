@@ -12,8 +12,9 @@
 struct kvmas_space {
 	struct object object;
 	char *name;
-	uint64_t age;      /* larger for those made later */
-	struct root *root; /* NULL once the space is retired */
+	uint64_t age;       /* larger for those made later */
+	struct root *root;  /* NULL once the space is retired */
+	struct root *shown; /* the same to the end, for readers: its object is held */
 	LIST_ENTRY(kvmas_space) of_root;
 	TAILQ_ENTRY(kvmas_space) all;
 	TAILQ_ENTRY(kvmas_space) changing;                   /* inside a commit, or a dry run */
@@ -36,7 +37,16 @@ static inline const struct changes *kas_space_changes(const struct kvmas_space *
 /* The view published last, held for the caller. Any thread. */
 static inline struct kvmas_view *kas_space_get_view(struct kvmas_space *space)
 {
-	return kas_root_get_view(space->root);
+	return kas_root_get_view(space->shown);
+}
+
+/* Pin the view published last. NULL: the space is dead; or *full*, as kas_pin says. */
+static inline struct kvmas_view *kas_space_pin_view(struct kvmas_space *space, struct pins *pins,
+						    bool *full)
+{
+	struct object *object = kas_pin(pins, &space->shown->published, full);
+
+	return object ? kas_view_of(object) : NULL;
 }
 
 /* Retire the spaces that are dead. */

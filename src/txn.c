@@ -172,7 +172,7 @@ static void finish(struct kvmas *kvmas)
 	kvmas->txn.doomed = false;
 	kas_logging_close_locked(kvmas);
 	kas_buffers_trim(kvmas);
-	kas_reclaim(kvmas);
+	kas_reclaim_due(kvmas);
 }
 
 /* End one level of a begin of this thread's: the outermost by *end*. */

@@ -26,7 +26,8 @@
  *       if it hangs on none, up to the newest.
  *   I4  lasts, of views and pages, ascend, and say what the ranges say.
  *
- * Cost: looking up an address is two binary searches. Read kas_view_seek and bequeath first.
+ * Cost: looking up an address is two binary searches (view.h). Read kas_view_seek and bequeath
+ * first.
  */
 #include "view.h"
 
@@ -46,7 +47,7 @@ struct page *kas_page_new(struct kvmas *kvmas, const struct flat_range *ranges, 
 	page->birth = birth;
 	page->next = NULL;
 	memcpy(page->ranges, ranges, count * sizeof(*ranges));
-	for (size_t i = 0; i < KAS_PAGE_RANGES; i++)
+	for (size_t i = 0; i < KAS_PAGE_RANGES + KAS_PADDING; i++)
 		page->lasts[i] = i < count ? ranges[i].range.last : UINT64_MAX;
 	for (size_t i = 0; i < count; i++) {
 		if (ranges[i].region->shown++ == 0)
@@ -103,13 +104,15 @@ int kas_view_new(struct lineage *lineage, const struct page_entry *pages, size_t
 {
 	struct kvmas *kvmas = lineage->holder->kvmas;
 	const size_t per_page = sizeof(uintptr_t) + sizeof(uint64_t); /* of pages[] and lasts[] */
-	struct kvmas_view *view = kas_resize(kvmas, NULL, sizeof(*view) + npages * per_page);
+	const size_t size = npages * per_page + KAS_PADDING * sizeof(uint64_t);
+	struct kvmas_view *view = kas_resize(kvmas, NULL, sizeof(*view) + size);
 
 	if (!view)
 		return -ENOMEM;
 	*view = (struct kvmas_view){
 		.lineage = lineage,
 		.generation = lineage->generation + 1,
+		.serial = ++kvmas->txn.serials,
 		.npages = npages,
 		.count = count,
 	};
@@ -118,7 +121,10 @@ int kas_view_new(struct lineage *lineage, const struct page_entry *pages, size_t
 		view->pages[i] = pages[i].page;
 		view->lasts[i] = pages[i].last;
 	}
+	for (size_t i = npages; i < npages + KAS_PADDING; i++)
+		view->lasts[i] = UINT64_MAX;
 	kas_object_init(&view->object, kvmas, view_end);
+	view->object.pinnable = true;
 	kas_object_ref(lineage->holder);
 	*ret = view;
 	return 0;
@@ -153,30 +159,6 @@ bool kas_flat_range_equal(const struct flat_range *a, const struct flat_range *b
 {
 	return a->range.first == b->range.first && a->range.last == b->range.last &&
 	       a->region == b->region && a->offset == b->offset && a->attrs == b->attrs;
-}
-
-/* How many of *count* ascending keys are below *key*. The steps do not depend on what is compared,
- * so that no branch is there to be mispredicted. */
-static size_t count_below(const uint64_t *keys, size_t count, uint64_t key)
-{
-	const uint64_t *at = keys;
-
-	while (count > 1) {
-		size_t half = count / 2;
-
-		at += (at[half - 1] < key) * half;
-		count -= half;
-	}
-	return (size_t)(at - keys) + (count && *at < key);
-}
-
-struct view_at kas_view_seek(const struct kvmas_view *view, uint64_t address)
-{
-	struct view_at at = {.page = count_below(view->lasts, view->npages, address)};
-
-	if (at.page < view->npages)
-		at.index = count_below(view->pages[at.page]->lasts, KAS_PAGE_RANGES, address);
-	return at;
 }
 
 void *kas_region_hva(const struct kvmas_region *region, uint64_t offset)

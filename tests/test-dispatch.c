@@ -52,9 +52,12 @@ static void end_scene(struct scene *s)
 static unsigned access_space(struct kvmas_space *space, bool write, uint64_t gpa, void *bytes,
 			     unsigned size)
 {
-	const struct dispatch dispatch = {.space = space, .write = write};
+	struct dispatch dispatch = {.space = space, .write = write};
 
-	return kas_dispatch(&dispatch, gpa, bytes, size);
+	must(kvmas_reader_add(space->object.kvmas, &dispatch.reader));
+	kas_dispatch(&dispatch, gpa, bytes, size);
+	kvmas_reader_del(dispatch.reader);
+	return dispatch.unassigned;
 }
 
 static void assert_reads(struct scene *s, uint64_t gpa, const char *expected, unsigned size)
@@ -418,8 +421,9 @@ static void device_is_told_who_asks_and_where(void **state)
 			      &seer));
 	add(s.root, make_alias(f, "window", seer, 8, 8), 0x7000, 0);
 	kvmas_region_unref(seer);
-	const struct dispatch dispatch = {.space = s.space, .requester = f, .smm = true};
-	assert_int_equal(kas_dispatch(&dispatch, 0x7004, bytes, 4), 0);
+	struct dispatch dispatch = {
+		.reader = f->reader, .space = s.space, .requester = f, .smm = true};
+	kas_dispatch(&dispatch, 0x7004, bytes, 4);
 	assert_int_equal(seen.offset, 0xc);
 	assert_int_equal(seen.size, 4);
 	assert_true(seen.smm);

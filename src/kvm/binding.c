@@ -3,8 +3,8 @@
  * Bindings: which space an address space of KVM shows, and which space answers the exits there.
  *
  * The two differ inside a transaction only. A binding changes with an undo; who answers (`answers`)
- * is published like a view, when the commit has succeeded. vCPU threads read it, and the PIO space,
- * under a small lock of its own.
+ * is published like a view, when the commit has succeeded, and pinned like one by vCPU threads; so
+ * is the PIO space.
  *
  * Each bound space has a listener of its own, for its own log_sync.
  */
@@ -30,19 +30,37 @@ void kas_kvm_set_binding(struct kvm_space *kvm_space, struct kvmas_space *space)
 	kvm_space->changed = true;
 }
 
+static struct kvmas_space *space_of(struct object *object)
+{
+	return object ? kas_container_of(object, struct kvmas_space, object) : NULL;
+}
+
+static struct kvmas_space *get_published(const struct published *at)
+{
+	return space_of(atomic_load_explicit(&at->object, memory_order_relaxed));
+}
+
+static void publish(struct kvmas_kvm *kvm, struct published *at, struct kvmas_space *space)
+{
+	struct kvmas_space *old = get_published(at);
+
+	if (old == space)
+		return;
+	pthread_mutex_lock(&kvm->exits_lock);
+	atomic_store(&at->object, space ? &kvmas_space_ref(space)->object : NULL);
+	pthread_mutex_unlock(&kvm->exits_lock);
+	kvmas_space_unref(old);
+}
+
 void kas_kvm_publish_answers(struct kvmas_kvm *kvm)
 {
-	for (unsigned i = 0; i < kvm->nspaces; i++) {
-		struct kvm_space *space = &kvm->spaces[i];
-		struct kvmas_space *old = space->answers;
+	for (unsigned i = 0; i < kvm->nspaces; i++)
+		publish(kvm, &kvm->spaces[i].answers, kvm->spaces[i].space);
+}
 
-		if (old == space->space)
-			continue;
-		pthread_mutex_lock(&kvm->answers_lock);
-		space->answers = space->space ? kvmas_space_ref(space->space) : NULL;
-		pthread_mutex_unlock(&kvm->answers_lock);
-		kvmas_space_unref(old);
-	}
+void kas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
+{
+	publish(kvm, &kvm->pio, space);
 }
 
 struct binding_undo {
@@ -117,16 +135,6 @@ int kvmas_kvm_unbind(struct kvmas_kvm *kvm, unsigned as_id)
 	return kas_txn_end(kvmas, err);
 }
 
-void kas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
-{
-	struct kvmas_space *old = kvm->pio_space;
-
-	pthread_mutex_lock(&kvm->answers_lock);
-	kvm->pio_space = space ? kvmas_space_ref(space) : NULL;
-	pthread_mutex_unlock(&kvm->answers_lock);
-	kvmas_space_unref(old);
-}
-
 int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
 {
 	struct kvmas *kvmas = kvm->object.kvmas;
@@ -142,17 +150,35 @@ int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
 	return 0;
 }
 
-struct kvmas_space *kas_kvm_get_answering(struct kvmas_kvm *kvm, unsigned as_id)
+static struct kvmas_space *count_published(struct kvmas_kvm *kvm, const struct published *at)
 {
-	struct kvmas_space *space = NULL;
+	struct kvmas_space *space;
 
-	pthread_mutex_lock(&kvm->answers_lock);
-	if (as_id == KAS_KVM_PIO)
-		space = kvm->pio_space;
-	else if (as_id < kvm->nspaces)
-		space = kvm->spaces[as_id].answers;
+	pthread_mutex_lock(&kvm->exits_lock);
+	space = get_published(at);
 	if (space)
 		kvmas_space_ref(space);
-	pthread_mutex_unlock(&kvm->answers_lock);
+	pthread_mutex_unlock(&kvm->exits_lock);
 	return space;
+}
+
+struct kvmas_space *kas_kvm_pin_answering(struct kvmas_vcpu *vcpu, unsigned as_id)
+{
+	struct kvmas_kvm *kvm = vcpu->kvm;
+	const struct published *at = &kvm->pio;
+	struct kvmas_space *space;
+	bool full;
+
+	if (as_id != KAS_KVM_PIO && as_id >= kvm->nspaces)
+		return NULL;
+	if (as_id != KAS_KVM_PIO)
+		at = &kvm->spaces[as_id].answers;
+	space = space_of(kas_pin(&vcpu->reader.pins, at, &full));
+	return full ? count_published(kvm, at) : space;
+}
+
+void kas_kvm_unpin_answering(struct kvmas_vcpu *vcpu, struct kvmas_space *space)
+{
+	if (!kas_unpin(&vcpu->reader.pins, &space->object))
+		kas_object_unref(&space->object);
 }

@@ -148,7 +148,7 @@ static void kvm_end(struct object *object)
 	kas_kvm_set_pio_space(kvm, NULL);
 	TAILQ_REMOVE(&object->kvmas->ties, &kvm->tie, all);
 	fini_members(kvm);
-	pthread_mutex_destroy(&kvm->answers_lock);
+	pthread_mutex_destroy(&kvm->exits_lock);
 	kas_gate_fini(&kvm->gate);
 	kas_rings_fini(&kvm->rings);
 	kas_free(object->kvmas, kvm);
@@ -260,7 +260,8 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 		kas_free(kvmas, kvm);
 		return err;
 	}
-	pthread_mutex_init(&kvm->answers_lock, NULL);
+	pthread_mutex_init(&kvm->exits_lock, NULL);
+	LIST_INIT(&kvm->vcpus);
 	kas_gate_init(&kvm->gate);
 	kvm->tie = tie_functions;
 	TAILQ_INSERT_TAIL(&kvmas->ties, &kvm->tie, all);

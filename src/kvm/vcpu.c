@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 /* A signal that a thread can be sent without harm, or none. Between the standard signals (up to 31)
  * and SIGRTMIN are those that libc keeps to itself: pthread_kill refuses them, and a commit would
@@ -29,6 +30,37 @@ static bool is_valid(const struct kvmas_kvm *kvm, const struct kvmas_vcpu_config
 	return config->run && config->run_size >= sizeof(*config->run) &&
 	       can_kick(config->kick_signal) && !(config->kick && config->kick_signal);
 }
+
+/* ---- what they count ---- */
+
+#define PLACE(member) (offsetof(struct kvmas_kvm_stats, member) / sizeof(uint64_t))
+
+static const size_t places[NCOUNTS] = {
+	[COUNT_MMIO_EXITS] = PLACE(mmio_exits),
+	[COUNT_PIO_EXITS] = PLACE(pio_exits),
+	[COUNT_UNASSIGNED] = PLACE(unassigned),
+};
+
+void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret)
+{
+	pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&kvm->exits_lock;
+	uint64_t values[sizeof(*ret) / sizeof(uint64_t)] = {ret->struct_size};
+	size_t size = ret->struct_size < sizeof(*ret) ? ret->struct_size : sizeof(*ret);
+	const struct kvmas_vcpu *vcpu;
+
+	pthread_mutex_lock(lock);
+	for (size_t i = 1; i < sizeof(values) / sizeof(values[0]); i++)
+		values[i] = atomic_load_explicit(&kvm->stats[i], memory_order_relaxed);
+	LIST_FOREACH(vcpu, &kvm->vcpus, all) {
+		for (unsigned i = 0; i < NCOUNTS; i++)
+			values[places[i]] +=
+				atomic_load_explicit(&vcpu->counts[i], memory_order_relaxed);
+	}
+	pthread_mutex_unlock(lock);
+	memcpy(ret, values, size);
+}
+
+/* ---- being there ---- */
 
 int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
 		   struct kvmas_vcpu **ret)
@@ -55,6 +87,10 @@ int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config
 	if (vcpu->ring.at)
 		kas_ring_add(kvm, &vcpu->ring);
 	kas_gate_add(&kvm->gate, &vcpu->pass);
+	kas_reader_init(&vcpu->reader, kvmas);
+	pthread_mutex_lock(&kvm->exits_lock);
+	LIST_INSERT_HEAD(&kvm->vcpus, vcpu, all);
+	pthread_mutex_unlock(&kvm->exits_lock);
 	*ret = vcpu;
 	return 0;
 }
@@ -69,8 +105,19 @@ void kvmas_vcpu_del(struct kvmas_vcpu *vcpu)
 	kas_gate_del(&kvm->gate, &vcpu->pass);
 	if (vcpu->ring.at)
 		kas_ring_del(kvm, &vcpu->ring);
+	kas_reader_fini(&vcpu->reader);
+	pthread_mutex_lock(&kvm->exits_lock);
+	LIST_REMOVE(vcpu, all);
+	for (unsigned i = 0; i < NCOUNTS; i++)
+		atomic_fetch_add(&kvm->stats[places[i]], atomic_load(&vcpu->counts[i]));
+	pthread_mutex_unlock(&kvm->exits_lock);
 	kas_free(kvm->object.kvmas, vcpu);
 	kvmas_kvm_unref(kvm);
+}
+
+struct kvmas_reader *kvmas_vcpu_get_reader(struct kvmas_vcpu *vcpu)
+{
+	return &vcpu->reader;
 }
 
 unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu)

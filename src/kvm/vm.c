@@ -59,13 +59,3 @@ int kvmas_kvm_for_each_slot(struct kvmas_kvm *kvm,
 	kas_let_go(kvmas);
 	return result;
 }
-
-void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret)
-{
-	uint64_t values[sizeof(*ret) / sizeof(uint64_t)] = {ret->struct_size};
-	size_t size = ret->struct_size < sizeof(*ret) ? ret->struct_size : sizeof(*ret);
-
-	for (size_t i = 1; i < sizeof(values) / sizeof(values[0]); i++)
-		values[i] = atomic_load_explicit(&kvm->stats[i], memory_order_relaxed);
-	memcpy(ret, values, size);
-}

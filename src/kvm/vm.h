@@ -24,11 +24,11 @@
 struct kvm_space {
 	struct kvmas_kvm *kvm;
 	unsigned as_id;
-	struct kvmas_space *space;   /* bound: held; NULL if not */
-	struct kvmas_space *answers; /* to exits, since the last commit: held, or NULL */
-	struct slots slots;          /* what the kernel has, at every moment */
-	size_t excess;               /* of them merging could save so many, at most */
-	struct policy policy;        /* when slots are merged */
+	struct kvmas_space *space; /* bound: held; NULL if not */
+	struct published answers;  /* a space, to exits since the last commit: held */
+	struct slots slots;        /* what the kernel has, at every moment */
+	size_t excess;             /* of them merging could save so many, at most */
+	struct policy policy;      /* when slots are merged */
 	bool changed; /* binding, policy or reservations did, since slots were last in step */
 	bool broken;  /* KVM refused an undo: slots and view differ */
 	struct kvmas_listener listener; /* for log_sync; linked while bound */
@@ -38,10 +38,13 @@ struct kvmas_kvm {
 	struct object object;
 	struct tie tie;
 	struct kvmas_kvm_config config;
-	bool readonly_mem;             /* KVM_CAP_READONLY_MEM */
-	uint64_t last_gpa;             /* of the guest's address bits */
-	pthread_mutex_t answers_lock;  /* vCPUs read pio_space and `answers` under this one */
-	struct kvmas_space *pio_space; /* held, or NULL */
+	bool readonly_mem;    /* KVM_CAP_READONLY_MEM */
+	uint64_t last_gpa;    /* of the guest's address bits */
+	struct published pio; /* the space that answers for ports: held */
+	/* Guards the two sorts of published above, for who counts instead of pinning, and the list
+	 * of vCPUs with what they have counted. A leaf. */
+	pthread_mutex_t exits_lock;
+	LIST_HEAD(, kvmas_vcpu) vcpus;
 
 	struct gate gate;
 	struct reserved *reserved; /* newest first */
