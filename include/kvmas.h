@@ -55,6 +55,7 @@ extern "C" {
 		.struct_size = sizeof(struct kvmas_##noun##_config), __VA_ARGS__})
 
 struct kvmas;
+struct kvmas_access;
 struct kvmas_ram;
 struct kvmas_region;
 struct kvmas_space;
@@ -87,6 +88,12 @@ enum kvmas_log_level {
 	KVMAS_LOG_INFO,
 };
 
+/** What reads give where nothing answers. Since: 0.1 */
+enum kvmas_unassigned {
+	KVMAS_UNASSIGNED_ONES,
+	KVMAS_UNASSIGNED_ZEROS,
+};
+
 /** How a kvmas is made. Since: 0.1 */
 struct kvmas_config {
 	size_t struct_size;
@@ -107,6 +114,15 @@ struct kvmas_config {
 	uint64_t max_nodes;
 	/* How many regions may exist; past it kvmas_region_new returns -E2BIG. 0: 1048576. */
 	uint64_t max_regions;
+	/* What reads give where nothing answers, or a device refuses. */
+	enum kvmas_unassigned unassigned;
+	/* Told of each access that nothing answered, where it was: access.offset is the address in
+	 * access.space, access.size 1 to 8 bytes, value what was written, little-endian. On the
+	 * thread that makes the access, no lock held, several at once. As a device callback it may
+	 * call everything. NULL: none. */
+	void (*trace_unassigned)(void *data, const struct kvmas_access *access, bool write,
+				 uint64_t value);
+	void *trace_data;
 };
 
 /**
@@ -353,18 +369,41 @@ struct kvmas_access {
 	bool smm;                  /* the vCPU was in system management mode */
 	struct kvmas_space *space; /* the space it was made in; borrowed */
 	void *requester;           /* kvmas_vcpu_config.requester */
-	/* The reader that looked the device up, for the callback's own lookups. */
+	/* The reader that looked the device up, for the callback's own lookups and accesses. */
 	struct kvmas_reader *reader;
 };
 
+/** Sizes of accesses, in bytes: 1, 2, 4 or 8. Since: 0.1 */
+struct kvmas_access_rules {
+	unsigned min;   /* 0: 1 */
+	unsigned max;   /* 0: 8 */
+	bool unaligned; /* also at offsets that are no multiple of the size */
+};
+
+/** How a device's registers lie in memory. Since: 0.1 */
+enum kvmas_endian {
+	KVMAS_LITTLE_ENDIAN,
+	KVMAS_BIG_ENDIAN,
+};
+
 /**
- * A device's callbacks. Called on the thread of the vCPU, with no lock of the library held and
- * several at once if several vCPUs access the device. They may begin and commit transactions,
- * also one that removes this very region: it stays valid until the callback returns. (They may not
- * take away the vCPU that they run on, kvmas_vcpu_del.)
+ * A device's callbacks, and what accesses they take. Called on the thread that makes the access,
+ * with no lock of the library held and several at once if several threads access the device. They
+ * may begin and commit transactions, also one that removes this very region: it stays valid until
+ * the callback returns. (They may not take away the vCPU or the reader that they run on.)
  *
- * Values are the guest's bytes as a little-endian number, in the low bits. A callback returns 0,
- * or a negative errno for "the device refuses": the guest then reads ones.
+ * Values are numbers, in the low bits. A callback returns 0, or a negative errno for "the device
+ * refuses": a guest then reads ones.
+ *
+ * An access of the guest's is first cut where regions end, and into pieces that are `valid`: by
+ * ascending address the largest of 1, 2, 4 or 8 bytes up to valid.max, and aligned unless
+ * valid.unaligned. A piece below valid.min is refused (-EINVAL), and the callbacks do not hear of
+ * it. Each piece is then brought into the form that the callbacks implement, `impl`: it is cut in
+ * the same manner, and what is left below impl.min, or cannot be aligned, is widened to the
+ * aligned unit of impl.min bytes around it. A widened read keeps the bytes asked for; a widened
+ * write reads the unit, changes these bytes, and writes it back (bytes that cannot be read count
+ * as 0). A device with registers that change when they are read, or cleared by writing ones, does
+ * not ask for that. A unit that runs past the region's end is refused (-EINVAL).
  * Since: 0.1
  */
 struct kvmas_ops {
@@ -373,6 +412,9 @@ struct kvmas_ops {
 	int (*read)(void *opaque, const struct kvmas_access *access, uint64_t *value);
 	/* NULL: writes are dropped. */
 	int (*write)(void *opaque, const struct kvmas_access *access, uint64_t value);
+	struct kvmas_access_rules valid; /* what a guest may do */
+	struct kvmas_access_rules impl;  /* what the callbacks are called with */
+	enum kvmas_endian endian;        /* which byte of a value has the lowest address */
 };
 
 /** How a region is made. Since: 0.1 */
@@ -394,6 +436,11 @@ struct kvmas_region_config {
 	 * dispatch: at the end of some later commit or listener round, or in kvmas_reclaim. NULL:
 	 * none. */
 	void (*destroy)(void *opaque);
+	/* MMIO, ROMD: regions with the same guard are one device: an access to it from inside one
+	 * of its own callbacks, by the reader that runs it, is refused (-EBUSY). Only the address
+	 * counts. NULL: none; then accesses from inside callbacks end 8 levels deep (-ELOOP), as
+	 * they do with one. */
+	const void *guard;
 };
 
 /**
@@ -401,9 +448,10 @@ struct kvmas_region_config {
  * state, in no container. Making an alias waits for the transaction lock.
  *
  * @return 0; -EINVAL for size 0, a missing name, a member that the kind needs and lacks or has
- *         and cannot use, an unaligned ram_offset, a RAM window past the end of its block (while a
- *         resize is not committed: past its old end or its new one, since an abort does not undo
- *         the making of a region), RAM on a READONLY block;
+ *         and cannot use, access rules that are none or allow nothing, an endian that is none, a
+ *         guard on what is no device, an unaligned ram_offset, a RAM window past the end of its
+ *         block (while a resize is not committed: past its old end or its new one, since an abort
+ *         does not undo the making of a region), RAM on a READONLY block;
  *         -EXDEV for a target of another kvmas; -E2BIG past the cap of the kvmas_config; -ENOMEM;
  *         -EIO.
  * Since: 0.1
@@ -1223,6 +1271,7 @@ struct kvmas_kvm_stats {
 	uint64_t ring_strays;  /* of those: named no page of a logged slot, and were dropped */
 	uint64_t ring_resets;  /* KVM_RESET_DIRTY_RINGS calls */
 	uint64_t ring_full;    /* KVM_EXIT_DIRTY_RING_FULL exits, answered by the library */
+	uint64_t refused;      /* accesses that a device, or its access rules, refused */
 };
 
 /** Read the counters into a struct whose struct_size is set: each is exact, together they are no

@@ -1,122 +1,107 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dispatch: an access by a vCPU, answered in the view of the space it was made in.
+ * Dispatch: an access by a vCPU, or by a device, answered in the view of the space it was made in.
  *
- * The access is cut where sections begin and end, and for devices into pieces of 1, 2, 4 or 8
- * bytes. Each piece goes to memory, to a device, or nowhere:
+ * The access is cut where sections begin and end, and for devices by their rules (ops.c). Each
+ * piece goes to memory, to a device, or nowhere:
  *
- *     RAM                  host memory, marked dirty when written
- *     readonly, ROM        host memory when read; a write is dropped
+ *     RAM                  host memory, marked dirty when it has been written
+ *     readonly, ROM        host memory when read; -EROFS when written
  *     ROM device           host memory when read; a write goes to the device's ops
- *     MMIO                 the device's ops; a write to what is readonly is dropped
- *     reserved, nothing    reads give ones, writes are dropped
+ *     MMIO                 the device's ops; -EROFS for a write to what is readonly
+ *     reserved, nothing    -ENXIO
+ *
+ * An error ends the access, and *done* is exact: pieces go by ascending address, and so do the
+ * calls that one piece takes. The access of a vCPU cannot end so: it is `whole`, each piece that
+ * cannot be had reads as what config.unassigned says, or is dropped, and the next is tried.
  *
  * An access to RAM comes here for the edges of pages that no slot can show, and when memory
  * appeared between the exit and this look: it is completed on host memory, never dropped.
  *
- * The view is held throughout, so that a device whose own write removes it stays valid until its
- * callback has returned. Values are the guest's bytes in little-endian order; big-endian hosts
- * swap.
+ * One view is pinned throughout (doc/threads.md, G, I). So a device whose own write removes it
+ * stays valid until its callback has returned, and the pieces behind it go where they would have
+ * gone before: an access sees the map as it was when it began.
+ *
+ * Callbacks may access the space again, by the same reader. Each is a frame on the stack of that
+ * reader, so that a device is not entered again from inside itself, nor the stack used up by two
+ * that write to each other: only accesses to devices count, memory can be had at any depth.
+ *
+ * Invariants:
+ *   I1  no lock is held or taken, but for marking, and nothing is allocated.
+ *   I2  each step has at least one byte: an access ends after *size* steps at most, a step calls
+ *       callbacks at most twice for each byte.
+ *   I3  reader->innermost is after the access what it was before.
+ *
+ * Read kas_dispatch first.
  */
 #include "dispatch.h"
 
-#include <endian.h>
+#include <errno.h>
 #include <string.h>
 
+#include "copy.h"
+#include "ops.h"
 #include "ram.h"
 
-/* The largest piece for a device: a power of two that is not more than *size*. */
-static unsigned piece_size(uint64_t size)
+/* How many callbacks may run inside each other, by one reader. */
+#define MAX_DEPTH 8
+
+/* What is told of at once, where nothing is. */
+#define MAX_NOTHING 8
+
+/* The next part of an access: *size* bytes that one range answers, or nothing does. Who deals with
+ * them says how many were dealt with. */
+struct part {
+	const struct flat_range *range; /* NULL: nothing */
+	uint64_t address;
+	uint64_t offset; /* in the range's region */
+	unsigned char *bytes;
+	size_t size;
+	size_t done;
+};
+
+/* What becomes of *size* bytes of a part that cannot be had. */
+static int give_up(const struct dispatch *dispatch, struct part *part, size_t size, int err)
 {
-	return size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+	if (!dispatch->whole)
+		return err;
+	if (!dispatch->write)
+		memset(part->bytes + part->done, kas_unassigned_byte(dispatch->reader->kvmas),
+		       size);
+	part->done += size;
+	return 0;
 }
 
-static uint64_t load(const unsigned char *bytes, unsigned size)
+static int refuse(struct dispatch *dispatch, struct part *part, size_t size, int err)
 {
-	uint64_t value = 0;
-
-	memcpy(&value, bytes, size);
-	return le64toh(value);
+	dispatch->refused++;
+	return give_up(dispatch, part, size, err);
 }
 
-static void store(unsigned char *bytes, unsigned size, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(bytes, &value, size);
-}
+/* ---- callbacks ---- */
 
-/* Guest memory is shared with vCPUs and other threads: an aligned piece is one access, as it would
- * be on a bus, and none is a data race. */
-#define copy_piece(type, to, from)                                                                 \
-	do {                                                                                       \
-		type value =                                                                       \
-			__atomic_load_n((const type *)(const void *)(from), __ATOMIC_RELAXED);     \
-		__atomic_store_n((type *)(void *)(to), value, __ATOMIC_RELAXED);                   \
-	} while (0)
-
-/* Copy to or from host memory; *bytes* is ours, and of any alignment. */
-static void copy_aligned(unsigned char *to, const unsigned char *from, unsigned size)
+/* -EBUSY if a device with this guard has called, -ELOOP too deep. */
+static int check_frame(const struct frame *frame)
 {
-	switch (size) {
-	case 8:
-		copy_piece(uint64_t, to, from);
-		break;
-	case 4:
-		copy_piece(uint32_t, to, from);
-		break;
-	case 2:
-		copy_piece(uint16_t, to, from);
-		break;
-	default:
-		copy_piece(uint8_t, to, from);
+	for (const struct frame *outer = frame->outer; outer && frame->guard;
+	     outer = outer->outer) {
+		if (outer->guard == frame->guard)
+			return -EBUSY;
 	}
+	return frame->depth > MAX_DEPTH ? -ELOOP : 0;
 }
 
-/* The largest piece of *size* bytes that is aligned at *hva*. */
-static unsigned aligned_piece(const unsigned char *hva, unsigned size)
+static struct frame frame_inside(const struct kvmas_reader *reader, const void *guard)
 {
-	unsigned low = (uintptr_t)hva & 7;
-	unsigned alignment = low ? low & -low : 8;
-	unsigned piece = piece_size(size);
+	const struct frame *outer = reader->innermost;
 
-	return piece < alignment ? piece : alignment;
+	return (struct frame){outer, guard, outer ? outer->depth + 1 : 1};
 }
 
-static void access_host(unsigned char *hva, unsigned char *bytes, unsigned size, bool write)
+static struct kvmas_access access_of(const struct dispatch *dispatch, uint64_t offset,
+				     unsigned size)
 {
-	uint64_t piece;
-
-	for (unsigned step; size; size -= step, hva += step, bytes += step) {
-		step = aligned_piece(hva, size);
-		if (write) {
-			memcpy(&piece, bytes, step);
-			copy_aligned(hva, (unsigned char *)&piece, step);
-		} else {
-			copy_aligned((unsigned char *)&piece, hva, step);
-			memcpy(bytes, &piece, step);
-		}
-	}
-}
-
-static void access_memory(const struct dispatch *dispatch, const struct flat_range *range,
-			  uint64_t offset, unsigned char *bytes, unsigned size)
-{
-	struct kvmas_region *region = range->region;
-
-	if (dispatch->write && !kas_range_is_writable(range))
-		return;
-	access_host(kas_region_hva(region, offset), bytes, size, dispatch->write);
-	if (dispatch->write)
-		kvmas_ram_mark(region->ram, region->ram_offset + offset, size);
-}
-
-/* One piece to a device. An error of its own reads as ones, like nothing there. */
-static void access_device(const struct dispatch *dispatch, const struct flat_range *range,
-			  uint64_t offset, unsigned char *bytes, unsigned size)
-{
-	const struct kvmas_region *region = range->region;
-	const struct kvmas_ops *ops = &region->ops;
-	struct kvmas_access access = {
+	return (struct kvmas_access){
 		.offset = offset,
 		.size = size,
 		.smm = dispatch->smm,
@@ -124,64 +109,218 @@ static void access_device(const struct dispatch *dispatch, const struct flat_ran
 		.requester = dispatch->requester,
 		.reader = dispatch->reader,
 	};
-	uint64_t value = UINT64_MAX;
-
-	if (dispatch->write) {
-		if (ops->write && !(range->attrs & ATTR_READONLY))
-			ops->write(region->opaque, &access, load(bytes, size));
-		return;
-	}
-	if (ops->read && ops->read(region->opaque, &access, &value) < 0)
-		value = UINT64_MAX;
-	store(bytes, size, value);
 }
 
-/* What lies at *address*: the range there or NULL, and how many of *size* bytes it goes on for. */
-static const struct flat_range *range_at(const struct kvmas_view *view, uint64_t address,
-					 unsigned *size)
+/* ---- nothing ---- */
+
+static void trace_nothing(const struct dispatch *dispatch, const struct part *part)
 {
-	const struct flat_range *range = kas_view_find(view, address);
-	uint64_t left;
+	const struct kvmas_config *config = &dispatch->reader->kvmas->config;
+	struct kvmas_access access = access_of(dispatch, part->address, (unsigned)part->size);
+	struct frame frame = frame_inside(dispatch->reader, NULL);
+	uint64_t value = 0;
 
-	if (!range)
-		return NULL;
-	if (range->range.first > address) {
-		left = range->range.first - address;
-		*size = left < *size ? (unsigned)left : *size;
-		return NULL;
-	}
-	left = range->range.last - address;
-	*size = left < *size ? (unsigned)left + 1 : *size;
-	return range;
+	if (!config->trace_unassigned || check_frame(&frame))
+		return;
+	if (dispatch->write)
+		value = kas_value_load(KVMAS_LITTLE_ENDIAN, part->bytes, access.size);
+	dispatch->reader->innermost = &frame;
+	config->trace_unassigned(config->trace_data, &access, dispatch->write, value);
+	dispatch->reader->innermost = frame.outer;
 }
 
-void kas_dispatch(struct dispatch *dispatch, uint64_t address, unsigned char *bytes, unsigned size)
+static int access_nothing(struct dispatch *dispatch, struct part *part)
+{
+	if (part->size > MAX_NOTHING)
+		part->size = MAX_NOTHING;
+	dispatch->unassigned++;
+	trace_nothing(dispatch, part);
+	return give_up(dispatch, part, part->size, -ENXIO);
+}
+
+/* ---- memory ---- */
+
+static int access_memory(struct dispatch *dispatch, struct part *part)
+{
+	struct kvmas_region *region = part->range->region;
+	unsigned char *hva = kas_region_hva(region, part->offset);
+
+	part->done = part->size;
+	if (!dispatch->write) {
+		kas_copy_from_guest(part->bytes, hva, part->size);
+		return 0;
+	}
+	kas_copy_to_guest(hva, part->bytes, part->size);
+	kvmas_ram_mark(region->ram, region->ram_offset + part->offset, part->size);
+	return 0;
+}
+
+/* ---- devices ---- */
+
+/* Whether a unit is all the region's. In most cases the range says so; a region that changes its
+ * size at this moment has one or the other. */
+static bool is_inside(const struct flat_range *range, const struct unit *unit)
+{
+	uint64_t last = unit->offset + unit->size - 1;
+
+	return last <= range->offset + (range->range.last - range->range.first) ||
+	       last <= atomic_load_explicit(&range->region->last, memory_order_relaxed);
+}
+
+static int read_unit(const struct dispatch *dispatch, const struct kvmas_region *region,
+		     const struct unit *unit, unsigned char *bytes)
+{
+	struct kvmas_access access = access_of(dispatch, unit->offset, unit->size);
+	uint64_t value = UINT64_MAX;
+	int err = 0;
+
+	if (region->ops.read)
+		err = region->ops.read(region->opaque, &access, &value);
+	kas_value_store(region->ops.endian, bytes, unit->size, value);
+	return err < 0 ? err : 0;
+}
+
+/* The bytes of a unit that are not to be written are written as they are, or as 0. */
+static int write_unit(const struct dispatch *dispatch, const struct kvmas_region *region,
+		      const struct unit *unit, const unsigned char *bytes)
+{
+	struct kvmas_access access = access_of(dispatch, unit->offset, unit->size);
+	unsigned char all[8] = {0};
+	uint64_t value;
+	int err;
+
+	if (!region->ops.write)
+		return 0;
+	if (unit->count < unit->size &&
+	    (!region->ops.read || read_unit(dispatch, region, unit, all)))
+		memset(all, 0, sizeof(all));
+	memcpy(all + unit->skip, bytes, unit->count);
+	value = kas_value_load(region->ops.endian, all, unit->size);
+	err = region->ops.write(region->opaque, &access, value);
+	return err < 0 ? err : 0;
+}
+
+static int access_unit(const struct dispatch *dispatch, const struct part *part,
+		       const struct unit *unit)
+{
+	struct kvmas_region *region = part->range->region;
+	unsigned char *bytes = part->bytes + part->done;
+	unsigned char all[8];
+	int err;
+
+	if (!is_inside(part->range, unit))
+		return -EINVAL;
+	if (dispatch->write)
+		return write_unit(dispatch, region, unit, bytes);
+	err = read_unit(dispatch, region, unit, all);
+	if (!err)
+		memcpy(bytes, all + unit->skip, unit->count);
+	return err;
+}
+
+/* A piece that is valid, unit by unit. */
+static int access_units(struct dispatch *dispatch, struct part *part, unsigned size)
+{
+	const struct kvmas_access_rules *impl = &part->range->region->ops.impl;
+	int err = 0;
+
+	while (!err && part->done < size) {
+		struct unit unit = kas_rules_unit(impl, part->offset + part->done,
+						  size - (unsigned)part->done);
+
+		err = access_unit(dispatch, part, &unit);
+		if (err)
+			err = refuse(dispatch, part, unit.count, err);
+		else
+			part->done += unit.count;
+	}
+	return err;
+}
+
+static int access_device(struct dispatch *dispatch, struct part *part)
+{
+	const struct kvmas_region *region = part->range->region;
+	const struct kvmas_access_rules *valid = &region->ops.valid;
+	unsigned size = kas_rules_cut(valid, part->offset, part->size);
+	struct frame frame = frame_inside(dispatch->reader, region->guard);
+	int err = size < valid->min ? -EINVAL : check_frame(&frame);
+
+	if (err)
+		return refuse(dispatch, part, size, err);
+	dispatch->reader->innermost = &frame;
+	err = access_units(dispatch, part, size);
+	dispatch->reader->innermost = frame.outer;
+	return err;
+}
+
+/* ---- all of them ---- */
+
+static int access_part(struct dispatch *dispatch, struct part *part)
+{
+	const struct flat_range *range = part->range;
+
+	if (!range || range->region->kind == KVMAS_REGION_RESERVED)
+		return access_nothing(dispatch, part);
+	if (dispatch->write && range->attrs & ATTR_READONLY)
+		return give_up(dispatch, part, part->size, -EROFS);
+	if (kas_range_ram(range) && !(dispatch->write && range->attrs & ATTR_ROMD))
+		return access_memory(dispatch, part);
+	return access_device(dispatch, part);
+}
+
+/* Find out who answers at part->address, and shorten the part to what they do. A dead space has no
+ * view. */
+static void find_part(const struct dispatch *dispatch, const struct kvmas_view *view,
+		      struct part *part)
+{
+	const struct flat_range *range = NULL;
+	uint64_t last = UINT64_MAX - part->address; /* from the address on */
+
+	if (view)
+		range = kas_reader_find(dispatch->reader, view, part->address);
+	if (range && range->range.first > part->address) {
+		last = range->range.first - part->address - 1;
+	} else if (range) {
+		last = range->range.last - part->address;
+		part->range = range;
+		part->offset = range->offset + (part->address - range->range.first);
+	}
+	if (part->size - 1 > last)
+		part->size = last + 1;
+}
+
+/* What would lie behind 2^64 is not traced: it is nowhere. */
+static int access_beyond(struct dispatch *dispatch, struct part *part)
+{
+	dispatch->unassigned++;
+	return give_up(dispatch, part, part->size, -ENXIO);
+}
+
+int kas_dispatch(struct dispatch *dispatch, uint64_t address, void *bytes, size_t size,
+		 size_t *done)
 {
 	struct kvmas_view *view = kas_reader_pin(dispatch->reader, dispatch->space);
+	size_t got = 0;
+	int err = 0;
 
-	for (unsigned done = 0; done < size;) {
-		unsigned piece = size - done;
-		const struct flat_range *range = NULL;
-		uint64_t offset;
+	while (!err && got < size) {
+		struct part part = {
+			.address = address + got,
+			.bytes = (unsigned char *)bytes + got,
+			.size = size - got,
+		};
 
-		if (view)
-			range = range_at(view, address + done, &piece);
-		if (!range) {
-			dispatch->unassigned++;
-			if (!dispatch->write)
-				memset(bytes + done, 0xff, piece);
-			done += piece;
-			continue;
-		}
-		offset = range->offset + (address + done - range->range.first);
-		if (kas_range_ram(range) && !(dispatch->write && range->attrs & ATTR_ROMD)) {
-			access_memory(dispatch, range, offset, bytes + done, piece);
+		if (part.address < address) {
+			err = access_beyond(dispatch, &part);
 		} else {
-			piece = piece_size(piece);
-			access_device(dispatch, range, offset, bytes + done, piece);
+			find_part(dispatch, view, &part);
+			err = access_part(dispatch, &part);
 		}
-		done += piece;
+		got += part.done;
 	}
 	if (view)
 		kas_reader_unpin(dispatch->reader, view);
+	if (done)
+		*done = got;
+	return err;
 }

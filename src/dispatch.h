@@ -12,11 +12,25 @@ struct dispatch {
 	void *requester;
 	bool smm;
 	bool write;
+	bool whole; /* go on where nothing can be had: reads give what config.unassigned says */
 	unsigned unassigned; /* how many pieces nothing answered */
+	unsigned refused;    /* how many a device, or its rules, refused */
 };
 
-/* Read *size* bytes at *address* into *bytes*, or write them, in the view of this moment. Where
- * nothing answers, or a device refuses, reads give ones and writes are dropped. Takes no lock. */
-void kas_dispatch(struct dispatch *dispatch, uint64_t address, unsigned char *bytes, unsigned size);
+/*
+ * Read *size* bytes at *address* into *bytes*, or write them, in the view of this moment. Takes no
+ * lock, and allocates nothing. What was written to *bytes* behind *done* is undefined.
+ *
+ * @done: how many were had before the first that could not; NULL if nobody asks.
+ * @return 0, or what the first was refused with: see DMA in kvmas.h. With whole always 0.
+ */
+int kas_dispatch(struct dispatch *dispatch, uint64_t address, void *bytes, size_t size,
+		 size_t *done);
+
+/* What reads give where nothing answers. */
+static inline unsigned char kas_unassigned_byte(const struct kvmas *kvmas)
+{
+	return kvmas->config.unassigned == KVMAS_UNASSIGNED_ZEROS ? 0 : 0xff;
+}
 
 #endif

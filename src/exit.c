@@ -21,11 +21,12 @@ struct wanted {
 	unsigned count;
 };
 
-/* No space is bound. */
+/* No space is bound. That is not traced: there is no space to speak of. */
 static void answer_nothing(struct kvmas_vcpu *vcpu, const struct wanted *wanted)
 {
 	if (!wanted->write)
-		memset(wanted->bytes, 0xff, (size_t)wanted->size * wanted->count);
+		memset(wanted->bytes, kas_unassigned_byte(vcpu->kvm->object.kvmas),
+		       (size_t)wanted->size * wanted->count);
 	kas_vcpu_count(vcpu, COUNT_UNASSIGNED, wanted->count);
 }
 
@@ -38,6 +39,7 @@ static void answer(struct kvmas_vcpu *vcpu, const struct wanted *wanted)
 		.requester = vcpu->config.requester,
 		.smm = kas_kvm_exit_as_id(vcpu->config.run) == 1,
 		.write = wanted->write,
+		.whole = true,
 	};
 
 	if (!dispatch.space) {
@@ -46,8 +48,9 @@ static void answer(struct kvmas_vcpu *vcpu, const struct wanted *wanted)
 	}
 	for (unsigned i = 0; i < wanted->count; i++)
 		kas_dispatch(&dispatch, wanted->address, wanted->bytes + (size_t)i * wanted->size,
-			     wanted->size);
+			     wanted->size, NULL);
 	kas_vcpu_count(vcpu, COUNT_UNASSIGNED, dispatch.unassigned);
+	kas_vcpu_count(vcpu, COUNT_REFUSED, dispatch.refused);
 	kas_kvm_unpin_answering(vcpu, dispatch.space);
 }
 

@@ -26,13 +26,14 @@
 #include <errno.h>
 
 #include "children.h"
+#include "ops.h"
 #include "ram.h"
 
 /* Which members a kind must have (ram, target) or may have (ops); it must not have the others. */
 static const struct needs {
 	bool ram;
 	bool target;
-	bool ops; /* may have */
+	bool ops; /* may have, and a guard */
 } needs[] = {
 	[KVMAS_REGION_CONTAINER] = {0},      [KVMAS_REGION_RAM] = {.ram = true},
 	[KVMAS_REGION_ROM] = {.ram = true},  [KVMAS_REGION_ROMD] = {.ram = true, .ops = true},
@@ -65,7 +66,7 @@ static int check_config(const struct kvmas *kvmas, const struct kvmas_region_con
 	if (kind->ram != (config->ram != NULL) || kind->target != (config->target != NULL))
 		return -EINVAL;
 	if ((config->ram_offset && !kind->ram) || (config->target_offset && !kind->target) ||
-	    (config->ops && !kind->ops))
+	    ((config->ops || config->guard) && !kind->ops))
 		return -EINVAL;
 	if (config->target && config->target->object.kvmas != kvmas)
 		return -EXDEV;
@@ -139,6 +140,7 @@ static void init_members(struct kvmas_region *region, const struct kvmas_region_
 		.last = &region->state.last,
 	};
 	region->opaque = config->opaque;
+	region->guard = config->guard;
 	region->destroy = config->destroy;
 	region->state.last = kas_size_to_last(config->size);
 	atomic_init(&region->last, region->state.last);
@@ -185,6 +187,8 @@ int kvmas_region_new(struct kvmas *kvmas, const struct kvmas_region_config *conf
 	init_members(region, &ours);
 	if (ours.ops)
 		err = kas_config_copy(&region->ops, sizeof(region->ops), ours.ops);
+	if (!err)
+		err = kas_ops_settle(&region->ops);
 	if (err)
 		goto free_region;
 	err = -ENOMEM;

@@ -47,8 +47,9 @@ struct kvmas_region {
 	struct kvmas_ram *ram; /* held */
 	uint64_t ram_offset;
 	struct ram_user ram_user; /* of ram, until the region's end */
-	struct kvmas_ops ops;     /* a copy; what its caller did not know is NULL */
+	struct kvmas_ops ops;     /* a copy, settled; what its caller did not know is NULL */
 	void *opaque;
+	const void *guard; /* NULL: none */
 	void (*destroy)(void *opaque);
 
 	struct region_state state;

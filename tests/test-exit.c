@@ -287,7 +287,7 @@ static void port_in_and_out_are_answered_in_the_pio_space(void **state)
 	for (size_t i = 0; i < LENGTH(sizes); i++) {
 		uint32_t value = 0;
 
-		assert_int_equal(exit_io(g, 0x62, sizes[i], 1, false), 1);
+		assert_int_equal(exit_io(g, 0x64, sizes[i], 1, false), 1);
 		memcpy(&value, io_data(g), sizes[i]);
 		assert_int_equal(value, values[sizes[i]]);
 		memcpy(io_data(g), &(uint32_t){0x01020304}, 4);
@@ -295,11 +295,11 @@ static void port_in_and_out_are_answered_in_the_pio_space(void **state)
 		assert_int_equal(exit_io(g, 0x60, sizes[i], 1, true), 1);
 		enter(g, NORMAL);
 	}
-	assert_notes(g->m->f, "read dev+0x2 1\n"
+	assert_notes(g->m->f, "read dev+0x4 1\n"
 			      "write dev+0x0 1 = 0x4\n"
-			      "read dev+0x2 2\n"
+			      "read dev+0x4 2\n"
 			      "write dev+0x0 2 = 0x304\n"
-			      "read dev+0x2 4\n"
+			      "read dev+0x4 4\n"
 			      "write dev+0x0 4 = 0x1020304\n");
 	assert_int_equal(stats_of(g->m).pio_exits, 6);
 	assert_int_equal(stats_of(g->m).unassigned, 0);
@@ -325,6 +325,69 @@ static void string_io_goes_to_one_port_element_by_element(void **state)
 	assert_int_equal(exit_io(g, 0x1f0, 1, 4096, false), 1);
 	assert_int_equal(io_data(g)[4095], 0x11);
 	forget_notes(g->m->f);
+}
+
+static void remove_oneself(struct thing *thing)
+{
+	must(kvmas_region_del(thing->region));
+}
+
+/* Each element is an access of its own, by the map of its moment. */
+static void string_io_sees_the_map_change(void **state)
+{
+	struct guest *g = *state;
+	struct kvmas_region *ports = make_container(g->m->f, "ports", 0x10000);
+	struct kvmas_region *dev = make_mmio(g->m->f, "dev", 2);
+
+	add(ports, dev, 0x1f0, 0);
+	must(kvmas_kvm_set_pio_space(g->m->kvm, make_space(g->m->f, "pio", ports)));
+	thing_of(dev)->on_access = remove_oneself;
+	assert_int_equal(exit_io(g, 0x1f0, 2, 3, false), 1);
+	assert_memory_equal(io_data(g), "\x11\x22\xff\xff\xff\xff", 6);
+	assert_notes(g->m->f, "read dev+0x0 2\n");
+	assert_int_equal(stats_of(g->m).unassigned, 2);
+}
+
+static void what_a_device_refuses_is_counted_apart(void **state)
+{
+	struct guest *g = *state;
+	struct kvmas_region *dev = put_mmio(g->m, NORMAL, "dev", 4, 1);
+
+	thing_of(dev)->result = -ENODEV;
+	assert_reads(g, pages(4), 4, UINT32_MAX);
+	write_mmio(g, pages(4), 4, 1);
+	assert_int_equal(stats_of(g->m).refused, 2);
+	assert_int_equal(stats_of(g->m).unassigned, 0);
+	forget_notes(g->m->f);
+}
+
+static void exits_allocate_nothing(void **state)
+{
+	struct guest *g = *state;
+	unsigned long calls;
+
+	put_mmio(g->m, NORMAL, "dev", 4, 1);
+	put_ram(g->m, NORMAL, "ram", 8, 1);
+	calls = g->m->f->heap.calls;
+	for (unsigned gfn = 3; gfn < 10; gfn++) {
+		write_mmio(g, pages(gfn) - 3, 8, 1);
+		assert_int_equal(exit_mmio(g, pages(gfn) - 3, 8, false), 1);
+	}
+	assert_int_equal(exit_io(g, 0x60, 4, 4, false), 1);
+	assert_int_equal(g->m->f->heap.calls, calls);
+	forget_notes(g->m->f);
+}
+
+static void access_past_the_last_address_does_not_wrap(void **state)
+{
+	struct guest *g = *state;
+	struct kvmas_region *dev = put_mmio(g->m, NORMAL, "dev", 0, 1);
+
+	assert_reads(g, UINT64_MAX - 3, 8, UINT64_MAX);
+	write_mmio(g, UINT64_MAX, 8, 0);
+	assert_notes(g->m->f, "");
+	assert_int_equal(thing_of(dev)->destroyed, 0);
+	assert_int_equal(stats_of(g->m).unassigned, 4);
 }
 
 static void without_a_pio_space_ports_read_ones(void **state)
@@ -538,6 +601,10 @@ int main(void)
 		EXIT_TEST(smm_on_a_vm_of_one_space_is_answered_by_nobody),
 		EXIT_TEST(port_in_and_out_are_answered_in_the_pio_space),
 		EXIT_TEST(string_io_goes_to_one_port_element_by_element),
+		EXIT_TEST(string_io_sees_the_map_change),
+		EXIT_TEST(what_a_device_refuses_is_counted_apart),
+		EXIT_TEST(exits_allocate_nothing),
+		EXIT_TEST(access_past_the_last_address_does_not_wrap),
 		EXIT_TEST(without_a_pio_space_ports_read_ones),
 		EXIT_TEST(pio_space_can_be_taken_away),
 		EXIT_TEST(other_exits_are_the_vmms_own),

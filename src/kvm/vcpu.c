@@ -39,6 +39,7 @@ static const size_t places[NCOUNTS] = {
 	[COUNT_MMIO_EXITS] = PLACE(mmio_exits),
 	[COUNT_PIO_EXITS] = PLACE(pio_exits),
 	[COUNT_UNASSIGNED] = PLACE(unassigned),
+	[COUNT_REFUSED] = PLACE(refused),
 };
 
 void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret)

@@ -3,7 +3,7 @@
 #
 # Usage: tests/fuzz/run.sh [TARGET] [SECONDS] [FOLDER]
 #
-# Runs a fuzz target, tree (the default) or slots, under AddressSanitizer and
+# Runs a fuzz target, tree (the default), slots or dispatch, under AddressSanitizer and
 # UndefinedBehaviorSanitizer for so many seconds (default: 300), beginning with its seeds and with
 # what FOLDER (default: build-fuzz/corpus-TARGET) has from before; what it finds is added to FOLDER.
 # A finding is left in build-fuzz/, for
