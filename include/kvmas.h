@@ -64,9 +64,11 @@ struct kvmas_reader;
 struct kvmas_changes;
 struct kvmas_listener;
 struct kvmas_client;
+struct kvmas_map;
 struct kvmas_kvm;
 struct kvmas_vcpu;
 struct kvm_run;
+struct iovec;
 
 /**
  * Tell the version of the linked library.
@@ -114,6 +116,8 @@ struct kvmas_config {
 	uint64_t max_nodes;
 	/* How many regions may exist; past it kvmas_region_new returns -E2BIG. 0: 1048576. */
 	uint64_t max_regions;
+	/* How many bytes a map may hold that are not guest memory (kvmas_dma_map). 0: 65536. */
+	uint64_t max_bounce;
 	/* What reads give where nothing answers, or a device refuses. */
 	enum kvmas_unassigned unassigned;
 	/* Told of each access that nothing answered, where it was: access.offset is the address in
@@ -368,7 +372,7 @@ struct kvmas_access {
 	unsigned size;             /* 1, 2, 4 or 8 bytes, never past the region's end */
 	bool smm;                  /* the vCPU was in system management mode */
 	struct kvmas_space *space; /* the space it was made in; borrowed */
-	void *requester;           /* kvmas_vcpu_config.requester */
+	void *requester;           /* kvmas_vcpu_config.requester, or kvmas_dma.requester */
 	/* The reader that looked the device up, for the callback's own lookups and accesses. */
 	struct kvmas_reader *reader;
 };
@@ -704,6 +708,130 @@ int kvmas_view_find(const struct kvmas_view *view, uint64_t gpa, struct kvmas_se
  * Since: 0.1
  */
 int kvmas_view_next(const struct kvmas_view *view, struct kvmas_section *section);
+
+/* ------------------------------------------------------------------------------------------
+ * DMA: how devices access guest memory. What an address leads to is looked up in the view of that
+ * moment: memory is read and written, and marked dirty when written; a device's callbacks are
+ * called as for a vCPU. An access ends at the first byte that cannot be had, and says how many came
+ * before it.
+ *
+ * Errors of these functions, beyond their own: -ENXIO where nothing answers; -EROFS for a write to
+ * what is readonly; -EINVAL for what the device's access rules refuse; -EBUSY for its guard, -ELOOP
+ * 8 levels deep; what else the device's callback returned; -EIO in a forked child.
+ * ------------------------------------------------------------------------------------------ */
+
+/** Who makes accesses, and where. Since: 0.1 */
+struct kvmas_dma {
+	struct kvmas_reader *reader; /* the calling thread's; in a callback kvmas_access.reader */
+	struct kvmas_space *space;   /* held by the caller; of the reader's kvmas */
+	void *requester;             /* handed to devices in struct kvmas_access */
+	bool smm;                    /* the same */
+};
+
+/**
+ * Read from a space.
+ *
+ * @size: any; a range past 2^64 ends there with -ENXIO.
+ * @done: how many bytes were read, also on failure; NULL if nobody asks.
+ * Atomicity: a naturally aligned piece of guest memory of 2, 4 or 8 bytes is read at once.
+ * Since: 0.1
+ */
+int kvmas_dma_read(const struct kvmas_dma *dma, uint64_t gpa, void *bytes, size_t size,
+		   size_t *done);
+
+/** Write to a space: as kvmas_dma_read. Since: 0.1 */
+int kvmas_dma_write(const struct kvmas_dma *dma, uint64_t gpa, const void *bytes, size_t size,
+		    size_t *done);
+
+/** Write the same byte *size* times: as kvmas_dma_write. Since: 0.1 */
+int kvmas_dma_fill(const struct kvmas_dma *dma, uint64_t gpa, unsigned char byte, uint64_t size,
+		   uint64_t *done);
+
+/**
+ * Compare and exchange 1, 2, 4 or 8 bytes of guest memory, atomically against vCPUs and threads.
+ *
+ * @expected: a number in the host's byte order; what was found is written there.
+ * @return 1 if it was as expected, and *desired* was written; 0 if not; -EINVAL for another size,
+ *         or an address that is no multiple of it; -EOPNOTSUPP for a device; -ENXIO; -EROFS; -EIO.
+ * Since: 0.1
+ */
+int kvmas_dma_compare_exchange(const struct kvmas_dma *dma, uint64_t gpa, unsigned size,
+			       uint64_t *expected, uint64_t desired);
+
+/** What a map is for. Since: 0.1 */
+enum kvmas_map_flags {
+	KVMAS_MAP_READ = 1 << 0,  /* the device reads: from guest memory, to the map */
+	KVMAS_MAP_WRITE = 1 << 1, /* the device writes */
+};
+
+/** A range of a space as host memory. Since: 0.1 */
+struct kvmas_map {
+	const struct iovec *iov; /* its pieces, by ascending address */
+	unsigned niov;
+	uint64_t size; /* of all pieces together: what was asked for, or less */
+};
+
+/**
+ * Get at a range of a space as host memory, for readv(2) and its like. It stays valid until it is
+ * unmapped, also when commits show something else there, and whatever thread uses it.
+ *
+ * Guest memory is given as it lies there, neighbours in host memory as one piece. What is not
+ * memory is given as a copy: read now with KVMAS_MAP_READ, written by kvmas_dma_unmap.
+ *
+ * @ret: a map that ends at the first byte that cannot be had, or where the copies have grown to
+ *       kvmas_config.max_bounce. It holds the RAM blocks.
+ * @return 0; -EINVAL for size 0, a range past 2^64, or flags that are none; -ENOMEM; -ENOBUFS if
+ *         max_bounce is too small for the first device piece; what kvmas_dma_read and
+ *         kvmas_dma_write return, if not even one byte can be had.
+ * Since: 0.1
+ */
+int kvmas_dma_map(const struct kvmas_dma *dma, uint64_t gpa, uint64_t size, unsigned flags,
+		  struct kvmas_map **ret);
+
+/**
+ * End a map. What was written is marked dirty, and copies are written where they were read.
+ *
+ * @dma: as in kvmas_dma_map, but with the calling thread's reader.
+ * @written: how many of its bytes, from the first on; 0 for a map without KVMAS_MAP_WRITE. More
+ *           than its size counts as its size.
+ * @done: how many of them have arrived; NULL if nobody asks.
+ * @return what kvmas_dma_write returns for the copies. The map is gone in any case.
+ * Since: 0.1
+ */
+int kvmas_dma_unmap(const struct kvmas_dma *dma, struct kvmas_map *map, uint64_t written,
+		    uint64_t *done);
+
+/** A range of guest memory that is looked at again and again, like a virtqueue. All members are the
+ *  library's. One thread at a time. Since: 0.1 */
+struct kvmas_cache {
+	uint64_t gpa;
+	uint64_t size;
+	bool write;
+	uint64_t serial; /* of the view that the rest is from; 0 if from none */
+	int err;
+	void *hva;
+	struct kvmas_ram *ram;
+	uint64_t ram_offset;
+};
+
+/** Make a cache of a range, for writing as well or not. Nothing need end it. Since: 0.1 */
+void kvmas_cache_init(struct kvmas_cache *cache, uint64_t gpa, uint64_t size, bool write);
+
+/**
+ * Tell where the range lies in host memory, by a pinned view: only in another view than the last
+ * time is it looked up.
+ *
+ * @ret: valid until the view is released.
+ * @return 0; -EINVAL for size 0 or a range past 2^64; -ENXIO if it is not all of one piece of guest
+ *         memory, neighbours in host memory included; -EROFS.
+ * Cost: a comparison, as long as the space does not change. Since: 0.1
+ */
+int kvmas_cache_get(struct kvmas_cache *cache, const struct kvmas_view *view, void **ret);
+
+/** Mark bytes of the range dirty that were written at the host address that kvmas_cache_get gave;
+ *  while the view is still pinned. @return 0; -EINVAL past the range, without *write*, or if the
+ *  last kvmas_cache_get failed. Since: 0.1 */
+int kvmas_cache_mark(const struct kvmas_cache *cache, uint64_t offset, uint64_t size);
 
 /* ------------------------------------------------------------------------------------------
  * Listeners: a set of callbacks attached to one space. All are called on the committing thread,

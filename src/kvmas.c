@@ -15,6 +15,7 @@
 #define DEFAULT_MAX_RANGES (UINT64_C(1) << 16)
 #define DEFAULT_MAX_NODES (UINT64_C(1) << 22)
 #define DEFAULT_MAX_REGIONS (UINT64_C(1) << 20)
+#define DEFAULT_MAX_BOUNCE (UINT64_C(1) << 16)
 
 const char *kvmas_version(void)
 {
@@ -61,6 +62,8 @@ static void set_defaults(struct kvmas_config *config)
 		config->max_nodes = DEFAULT_MAX_NODES;
 	if (!config->max_regions)
 		config->max_regions = DEFAULT_MAX_REGIONS;
+	if (!config->max_bounce)
+		config->max_bounce = DEFAULT_MAX_BOUNCE;
 }
 
 static void init_members(struct kvmas *kvmas)
