@@ -18,6 +18,8 @@ enum {
 int bench_commit(int argc, char **argv);
 int bench_slots(int argc, char **argv);
 int bench_dirty(int argc, char **argv);
+int bench_lookup(int argc, char **argv);
+int bench_exit(int argc, char **argv);
 
 /* A negative errno ends the program with a message. */
 void bench_must(int err, const char *what);

@@ -6,6 +6,7 @@
  *     stats    the clock; medians and percentiles of many single samples
  *     meter    how many bytes the library holds, and how often it asked for more
  *     scene    a tree of any size, spaces that show it, a listener on each, maybe a KVM
+ *     field    addresses in such a tree, and ways to look them up
  *     pair     two VMs of a real KVM with the same slots, one of them the library's
  *     twin     the same with a guest in each, that writes, and their logs
  *
@@ -23,9 +24,11 @@ static const struct {
 	const char *help;
 } subcommands[] = {
 	{"commit", bench_commit, "one change of the tree, committed; memory held"},
+	{"lookup", bench_lookup, "who answers an address, beside other ways to find out"},
 	{"slots", bench_slots, "KVM's slots changed, beside the bare ioctls"},
-#ifdef __x86_64__ /* its guest is a few instructions of x86 */
+#ifdef __x86_64__ /* their guests are a few instructions of x86 */
 	{"dirty", bench_dirty, "dirty pages found out, beside the bare ioctls"},
+	{"exit", bench_exit, "a vCPU's exits answered, beside a bare loop"},
 #endif
 };
 

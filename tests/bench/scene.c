@@ -12,7 +12,8 @@
  *                PCI device that may be a bus master
  *
  * There are twice as many gaps as devices, so that there is somewhere to go. A scene with KVM has
- * RAM below the devices, in pieces that KVM has slots for and no change here concerns.
+ * RAM below the devices, in pieces that KVM has slots for and no change here concerns. Where
+ * lookups are measured the devices are pages of RAM themselves.
  *
  * Devices join the tree in transactions of their own and before there are spaces, so that the bytes
  * that each step leaves held are those of the step, not of the room that one long transaction took.
@@ -141,6 +142,16 @@ static struct kvmas_region *make_alias(struct scene *scene)
 							       .target = scene->system});
 }
 
+/* Device *i* as RAM: a page of the one block. */
+static struct kvmas_region *make_page(struct scene *scene, unsigned i)
+{
+	return make_region(scene, (struct kvmas_region_config){.kind = KVMAS_REGION_RAM,
+							       .name = "page",
+							       .size = SCENE_PAGE,
+							       .ram = scene->block,
+							       .ram_offset = i * SCENE_PAGE});
+}
+
 static void make_frame(struct scene *scene)
 {
 	scene->system = make_container(scene, "system");
@@ -161,11 +172,16 @@ static void make_devices(struct scene *scene)
 	scene->gaps = calloc(scene_ngaps(scene), sizeof(scene->gaps[0]));
 	scene->page = calloc(n, sizeof(scene->page[0]));
 	must(scene->devices && scene->gaps && scene->page ? 0 : -ENOMEM);
+	if (scene->config.memory)
+		must(kvmas_ram_new(scene->kvmas,
+				   KVMAS_CONFIG(ram, .name = "devices", .size = n * SCENE_PAGE),
+				   &scene->block));
 	for (unsigned i = 0; i < scene_ngaps(scene); i++)
 		scene->gaps[i] = i;
 	for (unsigned i = 0; i < n; i++) {
 		scene->page[i] = 1;
-		scene->devices[i] = make_device(scene, "device", SCENE_PAGE);
+		scene->devices[i] = scene->config.memory ? make_page(scene, i)
+							 : make_device(scene, "device", SCENE_PAGE);
 		must(kvmas_region_add(scene->system, scene->devices[i], scene_place(scene, i), 0));
 	}
 }
@@ -267,6 +283,7 @@ void scene_close(struct scene *scene)
 	drop_regions(scene->aliases, SCENE_MAX_SPACES);
 	drop_regions(scene->ram, SCENE_NRAM);
 	drop_regions(scene->devices, scene->config.ndevices);
+	kvmas_ram_unref(scene->block);
 	kvmas_region_unref(scene->lid);
 	kvmas_region_unref(scene->hidden);
 	kvmas_region_unref(scene->detached);

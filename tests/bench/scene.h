@@ -24,6 +24,7 @@ struct scene_config {
 	unsigned ndevices;
 	unsigned nspaces; /* 1, 2 or SCENE_MAX_SPACES, see scene.c */
 	bool tied;        /* the first space, to the double of KVM */
+	bool memory;      /* the devices are RAM, all of one block */
 };
 
 /* A listener, counting. */
@@ -52,7 +53,8 @@ struct scene {
 
 	struct kvmas *kvmas;
 	struct kvmas_region *system;   /* holds the devices, lid and hidden */
-	struct kvmas_region **devices; /* MMIO, in a gap each */
+	struct kvmas_region **devices; /* MMIO, or RAM, in a gap each */
+	struct kvmas_ram *block;       /* theirs, if they are RAM */
 	struct kvmas_region *lid;      /* lies over hidden, whole */
 	struct kvmas_region *hidden;
 	struct kvmas_region *attic; /* holds detached; no space shows it */

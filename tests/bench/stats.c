@@ -51,6 +51,20 @@ struct summary samples_summarise(struct samples *samples)
 	};
 }
 
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a;
+	double y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double stats_median(double *values, unsigned count)
+{
+	qsort(values, count, sizeof(values[0]), by_size);
+	return values[count / 2];
+}
+
 double stats_clock_cost(void)
 {
 	struct samples samples;

@@ -41,6 +41,9 @@ void samples_fini(struct samples *samples);
 /* Sorts them. */
 struct summary samples_summarise(struct samples *samples);
 
+/* The middle one, or the upper of the two; sorts them. */
+double stats_median(double *values, unsigned count);
+
 /* What reading the clock adds to every sample, in microseconds. */
 double stats_clock_cost(void);
 

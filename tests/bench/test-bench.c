@@ -12,6 +12,8 @@
 #include "bench.h"
 #include "commit.h"
 #include "dirty.h"
+#include "exit.h"
+#include "lookup.h"
 #include "slots.h"
 
 static void percentiles_are_those_of_the_sorted_samples(void **state)
@@ -263,9 +265,116 @@ static void or_tells_where_words_that_are_not_zero_begin_and_end(void **state)
 	assert_int_equal(bare_or(bitmap, zeroes, 6).end, 0);
 }
 
+static void median_is_the_middle_one(void **state)
+{
+	double odd[] = {3, 1, 2};
+	double even[] = {4, 1, 3, 2};
+
+	(void)state;
+	assert_true(stats_median(odd, 3) == 2);
+	assert_true(stats_median(even, 4) == 3);
+}
+
+/* Each way adds up what the addresses were made of, or its run ends the program. */
+static void all_ways_find_the_same(void **state)
+{
+	static const unsigned sizes[] = {1, 10, 65, 1000};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct field field;
+
+		field_open(&field, sizes[i]);
+		for (unsigned k = 0; k < NPATTERNS * NWAYS; k++) {
+			enum pattern pattern = k / NWAYS;
+
+			if (!way_is_there(k % NWAYS))
+				continue;
+			assert_int_equal(field_run(&field, k % NWAYS, pattern, FIELD_NADDRESSES),
+					 field.sums[pattern]);
+		}
+		field_close(&field);
+	}
+}
+
+static struct lookup_results blameless_lookups(void)
+{
+	struct lookup_results results = {.vm_memory = true};
+
+	results.cells[LOOKUP_1000][PATTERN_RANDOM] =
+		(struct lookup_cell){.times_held = 1.6, .times_each = 2};
+	results.cells[LOOKUP_1000][PATTERN_REPEATED] =
+		(struct lookup_cell){.times_held = 8, .times_each = 8};
+	results.company[LOOKUP_1000] = (struct lookup_company){.scaling = 0.95, .slowdown = 1.2};
+	return results;
+}
+
+static unsigned broken_of_lookup(const struct lookup_results *results)
+{
+	FILE *stream = tmpfile();
+	unsigned broken = lookup_check(stream, results);
+
+	fclose(stream);
+	return broken;
+}
+
+static void each_limit_of_lookup_breaks_alone(void **state)
+{
+	struct lookup_results blameless = blameless_lookups();
+	struct lookup_results results = blameless;
+	double *least[] = {
+		&results.cells[LOOKUP_1000][PATTERN_RANDOM].times_held,
+		&results.cells[LOOKUP_1000][PATTERN_RANDOM].times_each,
+		&results.cells[LOOKUP_1000][PATTERN_REPEATED].times_held,
+		&results.cells[LOOKUP_1000][PATTERN_REPEATED].times_each,
+		&results.company[LOOKUP_1000].scaling,
+	};
+
+	(void)state;
+	assert_int_equal(broken_of_lookup(&results), 0);
+	for (unsigned i = 0; i < sizeof(least) / sizeof(least[0]); i++) {
+		*least[i] -= 0.01;
+		assert_int_equal(broken_of_lookup(&results), 1);
+		results = blameless;
+	}
+	results.company[LOOKUP_1000].slowdown = 1.21;
+	assert_int_equal(broken_of_lookup(&results), 1);
+}
+
+static void lookups_without_vm_memory_are_not_compared_with_it(void **state)
+{
+	struct lookup_results results = blameless_lookups();
+
+	(void)state;
+	results.cells[LOOKUP_1000][PATTERN_RANDOM].times_held = 0;
+	results.vm_memory = false;
+	assert_int_equal(broken_of_lookup(&results), 0);
+}
+
+static void each_dear_exit_breaks_the_limit(void **state)
+{
+	struct exit_results results = {0};
+	FILE *stream = tmpfile();
+
+	(void)state;
+	for (unsigned i = 0; i < NEXIT_ACCESSES; i++)
+		results.lines[i].ratio = 1.03;
+	assert_int_equal(exit_check(stream, &results), 0);
+	for (unsigned i = 0; i < NEXIT_ACCESSES; i++) {
+		results.lines[i].ratio = 1.031;
+		assert_int_equal(exit_check(stream, &results), i + 1);
+	}
+	fclose(stream);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(median_is_the_middle_one),
+		cmocka_unit_test(all_ways_find_the_same),
+		cmocka_unit_test(each_limit_of_lookup_breaks_alone),
+		cmocka_unit_test(lookups_without_vm_memory_are_not_compared_with_it),
+		cmocka_unit_test(each_dear_exit_breaks_the_limit),
 		cmocka_unit_test(percentiles_are_those_of_the_sorted_samples),
 		cmocka_unit_test(meter_counts_what_was_asked_for),
 		cmocka_unit_test(limits_hold_for_blameless_results),
