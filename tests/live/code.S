@@ -33,7 +33,13 @@
 	je	8f
 	jmp	7f
 
-4:	movl	(%ebx), %eax
+4:	cmpl	$CODE_POKE, %edx
+	jne	6f
+	movl	CODE_A(%esi), %eax
+	movl	%eax, (%ebx)
+	jmp	8f
+
+6:	movl	(%ebx), %eax
 	movl	%eax, %edi
 	cmpl	CODE_A(%esi), %eax
 	jne	7f

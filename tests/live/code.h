@@ -10,6 +10,7 @@
  *   CODE_CALL   it is code that returns a word, which must be a or b (not in SMM)
  *   CODE_WRITE  it must be a; a + 1 is written and must then be there, and is the new a
  *   CODE_TRY    the same, but the write may also have been refused: then it must still be a
+ *   CODE_POKE   a is written, whatever is there
  *
  * After the table it writes numbers, ever higher ones, to pages that it chooses at random among
  * its targets, all at the same offset of the page, and looks at none of them.
@@ -21,6 +22,7 @@
 #define CODE_CALL 1
 #define CODE_WRITE 2
 #define CODE_TRY 3
+#define CODE_POKE 4
 
 /* Bytes of an entry. */
 #define CODE_ADDRESS 0

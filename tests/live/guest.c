@@ -137,7 +137,7 @@ struct guest *guest_new(void **state, struct guest_config config)
 
 	assert_non_null(g);
 	*(struct guest **)*state = g;
-	g->f = fixture_new((struct kvmas_config){0});
+	g->f = fixture_new(config.kvmas);
 	g->meddle = config.meddle;
 	g->data = config.data;
 	pthread_mutex_init(&g->hold_lock, NULL);

@@ -46,8 +46,8 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	size_t run_size;
-	void *ring;       /* of dirty pages, mapped; NULL without */
-	void *shown_ring; /* the one that the library is given: the same, or a test's */
+	void *ring;        /* of dirty pages, mapped; NULL without */
+	void *shown_ring;  /* the one that the library is given: the same, or a test's */
 	size_t shown_next; /* where that goes on */
 	struct kvmas_vcpu *tie;
 	pthread_t thread;
@@ -131,6 +131,7 @@ struct guest_config {
 	unsigned flags;          /* of its tie */
 	enum kvmas_kvm_log log;  /* the same */
 	bool untied;             /* its vCPUs are not added to the tie: vcpu_tie does */
+	struct kvmas_config kvmas;
 };
 
 /* Make a guest, its vCPUs not yet running. */

@@ -155,7 +155,7 @@ static bool section_is_mapped(const struct guest *g, unsigned as_id,
 		if (kvmas_kvm_for_each_slot(g->kvm, find_slot, &find) != 1 ||
 		    slot->ram != section->ram ||
 		    slot->ram_offset + (find.gpa - slot->gpa) != section->ram_offset + offset ||
-		    !(slot->flags & KVM_MEM_READONLY) != !section->readonly)
+		    !(slot->flags & KVM_MEM_READONLY) == (section->readonly || section->romd))
 			return false;
 	}
 	return true;

@@ -227,7 +227,7 @@ void vcpu_tie(struct vcpu *vcpu)
 	must(kvmas_vcpu_add(vcpu->guest->kvm,
 			    KVMAS_CONFIG(vcpu, .fd = vcpu->fd, .run = vcpu->run,
 					 .run_size = vcpu->run_size, .kick_signal = KICK_SIGNAL,
-					 .dirty_ring = vcpu->shown_ring),
+					 .requester = vcpu, .dirty_ring = vcpu->shown_ring),
 			    &vcpu->tie));
 }
 
