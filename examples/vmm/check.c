@@ -13,7 +13,6 @@
  *
  * Read check_run first.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -191,47 +190,27 @@ static bool register_locked(struct machine *machine, struct seen *seen)
 	       saw(seen, "the SMRAM register is 0x%02x", smram);
 }
 
-/* What a space shows at the window: which byte of which block, NULL for no memory. */
-static int look_up_window(struct machine *machine, struct kvmas_space *space,
-			  struct kvmas_ram **ram, uint64_t *ram_offset)
+/* What a space shows at the window, in host memory; NULL for no memory. */
+static const uint8_t *look_up_window(struct machine *machine, struct kvmas_space *space)
 {
-	struct kvmas_section section;
-	struct kvmas_reader *reader;
-	const struct kvmas_view *view;
-	int rc = kvmas_reader_add(machine->kvmas, &reader);
+	struct kvmas_reader *reader = kvmas_vcpu_get_reader(machine->vcpu.tie);
+	const struct kvmas_view *view = kvmas_view_acquire(reader, space);
+	struct kvmas_place place;
+	int rc = kvmas_reader_lookup(reader, view, SMRAM_GPA, &place);
 
-	if (rc)
-		return rc;
-	view = kvmas_view_acquire(reader, space);
-	rc = kvmas_view_lookup(view, SMRAM_GPA, &section);
 	kvmas_view_release(reader, view);
-	kvmas_reader_del(reader);
-	if (rc && rc != -ENOENT)
-		return rc;
-	*ram = rc ? NULL : section.ram;
-	*ram_offset = *ram ? section.ram_offset + (SMRAM_GPA - section.gpa) : 0;
-	return 0;
+	return rc ? NULL : place.hva;
 }
 
 static bool hidden_in_system(struct machine *machine, struct seen *seen)
 {
-	struct kvmas_ram *ram;
-	uint64_t offset;
-
-	if (look_up_window(machine, machine->system, &ram, &offset))
-		return saw(seen, "the view could not be read");
-	return !ram ||
-	       saw(seen, "space 0 shows \"%s\" at 0x%x", kvmas_ram_get_name(ram), SMRAM_GPA);
+	return !look_up_window(machine, machine->system) ||
+	       saw(seen, "space 0 shows memory at 0x%x", SMRAM_GPA);
 }
 
 static bool shown_in_smm(struct machine *machine, struct seen *seen)
 {
-	struct kvmas_ram *ram;
-	uint64_t offset;
-
-	if (look_up_window(machine, machine->smm, &ram, &offset))
-		return saw(seen, "the view could not be read");
-	return (ram == machine->ram && offset == SMRAM_GPA) ||
+	return look_up_window(machine, machine->smm) == ram_at(machine, SMRAM_GPA) ||
 	       saw(seen, "space 1 shows other memory, or none, at 0x%x", SMRAM_GPA);
 }
 

@@ -9,9 +9,9 @@
 
 #include "machine.h"
 
-#define PORT 0xcf8
+#define ADDRESS_PORT 0xcf8
 #define ADDRESS_ENABLE (1u << 31)
-#define DATA_OFFSET 4
+#define DATA_PORT 0xcfc
 
 static struct pci_function *find_function(struct pci *pci)
 {
@@ -28,27 +28,41 @@ static struct pci_function *find_function(struct pci *pci)
 
 static unsigned register_of(const struct pci *pci, const struct kvmas_access *access)
 {
-	return (pci->address & 0xfc) + ((unsigned)access->offset & 3);
+	return (pci->address & 0xfc) + (unsigned)access->offset;
 }
 
-/* Only a write or read of all four bytes is one of the address register: bytes at 0xcf9 belong to
- * the reset control, which is not built. */
-static bool is_address(const struct kvmas_access *access)
+static int read_address(void *opaque, const struct kvmas_access *access, uint64_t *value)
 {
-	return !access->offset && access->size == 4;
+	const struct machine *machine = opaque;
+
+	(void)access;
+	*value = machine->pci.address;
+	return 0;
 }
+
+static int write_address(void *opaque, const struct kvmas_access *access, uint64_t value)
+{
+	struct machine *machine = opaque;
+
+	(void)access;
+	machine->pci.address = (uint32_t)value;
+	return 0;
+}
+
+/* All four bytes at once: single ones at 0xcf9 belong to the reset control, which is not built. */
+static const struct kvmas_ops address_ops = {
+	.struct_size = sizeof(address_ops),
+	.read = read_address,
+	.write = write_address,
+	.valid = {.min = 4, .max = 4},
+};
 
 static int read(void *opaque, const struct kvmas_access *access, uint64_t *value)
 {
 	struct machine *machine = opaque;
-	struct pci_function *function;
+	struct pci_function *function = find_function(&machine->pci);
 
 	*value = UINT64_MAX;
-	if (is_address(access))
-		*value = machine->pci.address;
-	if (access->offset < DATA_OFFSET)
-		return 0;
-	function = find_function(&machine->pci);
 	if (function)
 		*value = load_le(function->config + register_of(&machine->pci, access),
 				 access->size);
@@ -59,15 +73,14 @@ static int write_config(struct machine *machine, const struct kvmas_access *acce
 {
 	struct pci_function *function = find_function(&machine->pci);
 	unsigned first = register_of(&machine->pci, access);
-	uint8_t bytes[8], *config;
+	uint8_t *config, writable;
 
 	if (!function)
 		return 0;
-	store_le(bytes, access->size, value);
 	for (unsigned i = 0; i < access->size; i++) {
 		config = &function->config[first + i];
-		*config = (uint8_t)((*config & ~function->writable[first + i]) |
-				    (bytes[i] & function->writable[first + i]));
+		writable = function->writable[first + i];
+		*config = (uint8_t)((*config & ~writable) | (value >> 8 * i & writable));
 	}
 	if (!function->written)
 		return 0;
@@ -77,13 +90,8 @@ static int write_config(struct machine *machine, const struct kvmas_access *acce
 static int write(void *opaque, const struct kvmas_access *access, uint64_t value)
 {
 	struct machine *machine = opaque;
-	int rc;
+	int rc = write_config(machine, access, value);
 
-	if (is_address(access))
-		machine->pci.address = (uint32_t)value;
-	if (access->offset < DATA_OFFSET)
-		return 0;
-	rc = write_config(machine, access, value);
 	if (!rc)
 		return 0;
 	/* The guest believes that its map has changed: to go on would be to run another machine. */
@@ -113,5 +121,6 @@ static void reset_isa_bridge(struct pci_function *function)
 void pci_map(struct machine *machine)
 {
 	reset_isa_bridge(&machine->pci.isa_bridge);
-	map_ports(machine, "pci-config", PORT, 8, &ops);
+	map_ports(machine, "pci-address", ADDRESS_PORT, 4, &address_ops);
+	map_ports(machine, "pci-data", DATA_PORT, 4, &ops);
 }

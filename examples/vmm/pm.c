@@ -70,12 +70,10 @@ static int write_window(void *opaque, const struct kvmas_access *access, uint64_
 {
 	struct machine *machine = opaque;
 	struct pm *pm = &machine->pm;
-	uint8_t bytes[8];
 	uint64_t control;
 
-	store_le(bytes, access->size, value);
 	for (unsigned i = 0; i < access->size; i++)
-		write_byte(pm, (unsigned)access->offset + i, bytes[i]);
+		write_byte(pm, (unsigned)access->offset + i, (uint8_t)(value >> 8 * i));
 	control = load_le(pm->regs + PM1_CNT, 2);
 	if (!(control & PM1_CNT_SLP_EN))
 		return 0;
@@ -118,18 +116,18 @@ static int read_apm(void *opaque, const struct kvmas_access *access, uint64_t *v
 {
 	struct machine *machine = opaque;
 
-	*value = load_le(machine->pm.apm + access->offset, access->size);
+	*value = machine->pm.apm[access->offset];
 	return 0;
 }
 
-/* Both bytes are in place before the SMI, whose handler reads them. */
+/* The SMI is taken when the vCPU runs on: its handler reads both bytes in place. */
 static int write_apm(void *opaque, const struct kvmas_access *access, uint64_t value)
 {
 	struct machine *machine = opaque;
 
-	store_le(machine->pm.apm + access->offset, access->size, value);
+	machine->pm.apm[access->offset] = (uint8_t)value;
 	if (access->offset == APM_COMMAND)
-		command(machine, machine->pm.apm[APM_COMMAND]);
+		command(machine, (uint8_t)value);
 	return 0;
 }
 
@@ -137,6 +135,7 @@ static const struct kvmas_ops apm_ops = {
 	.struct_size = sizeof(apm_ops),
 	.read = read_apm,
 	.write = write_apm,
+	.impl = {.max = 1},
 };
 
 static int place_window(struct machine *machine)

@@ -55,6 +55,8 @@ static void print_stats(struct machine *machine)
 		{"ring_strays", stats.ring_strays},
 		{"ring_resets", stats.ring_resets},
 		{"ring_full", stats.ring_full},
+		{"unassigned", stats.unassigned},
+		{"refused", stats.refused},
 		{"exits", machine->vcpu.exits},
 		{"exits_in_smm", machine->vcpu.exits_in_smm},
 		{"smis", machine->vcpu.smis},

@@ -75,6 +75,7 @@ static const struct kvmas_ops ops = {
 	.struct_size = sizeof(ops),
 	.read = read,
 	.write = write,
+	.impl = {.max = 1},
 };
 
 static uint64_t at_most_16_bits(uint64_t value)

@@ -86,22 +86,15 @@ static void write_register(struct machine *machine, unsigned reg, uint8_t value)
 
 static int read(void *opaque, const struct kvmas_access *access, uint64_t *value)
 {
-	struct machine *machine = opaque;
-	uint8_t bytes[8];
+	const struct machine *machine = opaque;
 
-	for (unsigned i = 0; i < access->size; i++)
-		bytes[i] = read_register(&machine->serial, (unsigned)access->offset + i);
-	*value = load_le(bytes, access->size);
+	*value = read_register(&machine->serial, (unsigned)access->offset);
 	return 0;
 }
 
 static int write(void *opaque, const struct kvmas_access *access, uint64_t value)
 {
-	uint8_t bytes[8];
-
-	store_le(bytes, access->size, value);
-	for (unsigned i = 0; i < access->size; i++)
-		write_register(opaque, (unsigned)access->offset + i, bytes[i]);
+	write_register(opaque, (unsigned)access->offset, (uint8_t)value);
 	return 0;
 }
 
@@ -109,6 +102,7 @@ static const struct kvmas_ops ops = {
 	.struct_size = sizeof(ops),
 	.read = read,
 	.write = write,
+	.impl = {.max = 1},
 };
 
 void serial_map(struct machine *machine)
