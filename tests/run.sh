@@ -36,6 +36,7 @@ packages+=(pkg-config libcmocka-dev)
 packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 packages+=(clang-format clang-tidy cppcheck codespell shellcheck)
 packages+=(seabios qemu-system-x86 cpio)
+packages+=(cargo librust-vm-memory-dev) # what kvmas-bench compares lookups with
 
 # Note the lines `ok NAME` and `FAILED NAME...` of standard input, and show them. Several may do so at
 # once.
@@ -112,6 +113,7 @@ step_asan() { unit asan build-asan "${asan[@]}"; }
 step_tsan() {
     local but=(--no-suite one-thread)
     unit tsan build-tsan -Db_sanitize=thread -Dexamples=false
+    check_each tsan/planted tests/fuzz/planted.sh build-tsan
 }
 step_planted() { check_each planted tests/fuzz/planted.sh build; }
 step_arm64() { check arm64/build build build-arm64 --cross-file tests/arm64.ini -Dtests=false; }
@@ -122,6 +124,8 @@ step_bench() {
     local launcher=()
     [[ -w /dev/kvm ]] || launcher=(tests/lab/run --timeout 300)
     check bench/slots "${launcher[@]}" build/tests/bench/kvmas-bench slots --quick
+    check bench/exit "${launcher[@]}" build/tests/bench/kvmas-bench exit --quick
+    check bench/lookup build/tests/bench/kvmas-bench lookup --quick
     check bench/dirty "${launcher[@]}" build/tests/bench/kvmas-bench dirty --quick
     check bench/dirty-in-the-lab tests/lab/run --timeout 300 build/tests/bench/kvmas-bench dirty \
         --quick --spaces
@@ -148,16 +152,17 @@ step_live() {
     # One processor for the lab: with two its kernel, old or new, has panicked under the soak
     # ("corrupted stack end"), as a real one does not. The vCPUs take turns on it.
     local name lab=(tests/lab/run --cpus 1 --timeout 900 --env KVMAS_REQUIRE_KVM=1)
-    local dirty=(dirty dirty-controls dirty-ram dirty-ring)
+    local dirty=(dirty dirty-controls dirty-ram dirty-ring) exits=(exits exits-hostile flash)
     lab+=(--env KVMAS_SECONDS --env KVMAS_SEED)
-    for name in bad-input flip hostile soak "${dirty[@]}"; do
+    for name in bad-input "${exits[@]}" flip hostile soak "${dirty[@]}"; do
         [[ ! -w /dev/kvm ]] || check "live/$name-on-dev-kvm" env KVMAS_REQUIRE_KVM=1 \
             "build/tests/live/test-$name"
     done
-    for name in bad-input flip hostile soak spaces "${dirty[@]}" dirty-spaces; do
+    for name in bad-input "${exits[@]}" exits-smm flip hostile soak spaces "${dirty[@]}" \
+        dirty-spaces; do
         check "live/$name-in-the-lab" "${lab[@]}" "build/tests/live/test-$name"
     done
-    for name in bad-input soak dirty dirty-ring dirty-spaces; do
+    for name in bad-input exits exits-smm flash soak dirty dirty-ring dirty-spaces; do
         check "live/$name-on-backports" "${lab[@]}" --kernel backports \
             "build/tests/live/test-$name"
     done
