@@ -78,6 +78,14 @@ static int manual_options(const struct fake_kvm_config *config)
 	       (config->no_initially_set ? 0 : KVM_DIRTY_LOG_INITIALLY_SET);
 }
 
+/* A bit for each; the plain one is bit 0. */
+static int vm_types(const struct fake_kvm_config *config)
+{
+	if (config->version < FAKE_KVM_6_12)
+		return 0;
+	return 1 | (config->private_vm ? 1 << KVM_X86_SW_PROTECTED_VM : 0);
+}
+
 int fake_kvm_check_extension(const struct fake_kvm *kvm, uintptr_t cap)
 {
 	const struct fake_kvm_config *config = &kvm->config;
@@ -98,10 +106,20 @@ int fake_kvm_check_extension(const struct fake_kvm *kvm, uintptr_t cap)
 		{KVM_CAP_DISABLE_QUIRKS, 1},
 		{KVM_CAP_DISABLE_QUIRKS2, (int)config->quirks},
 		{KVM_CAP_USER_MEMORY2, config->version >= FAKE_KVM_6_12},
-		{KVM_CAP_GUEST_MEMFD, config->version >= FAKE_KVM_6_18},
+		{KVM_CAP_GUEST_MEMFD, fake_kvm_has_gmem(config)},
+		{KVM_CAP_GUEST_MEMFD_FLAGS, (int)fake_kvm_gmem_flags(config)},
+		{KVM_CAP_MEMORY_FAULT_INFO, config->version >= FAKE_KVM_6_12},
+		{KVM_CAP_MEMORY_ATTRIBUTES,
+		 config->private_vm ? (int)KVM_MEMORY_ATTRIBUTE_PRIVATE : 0},
+		{KVM_CAP_VM_TYPES, vm_types(config)},
 		{KVM_CAP_NR_MEMSLOTS, (int)config->nr_memslots},
 		{KVM_CAP_READONLY_MEM, !config->no_readonly_mem},
 		{KVM_CAP_X86_SMM, config->spaces > 1},
+		{KVM_CAP_IOEVENTFD, !config->no_ioeventfd},
+		{KVM_CAP_IOEVENTFD_NO_LENGTH, !config->no_any_length},
+		{KVM_CAP_IOEVENTFD_ANY_LENGTH, !config->no_any_length},
+		{KVM_CAP_COALESCED_MMIO, config->no_coalesced_mmio ? 0 : FAKE_KVM_RING_PAGE},
+		{KVM_CAP_COALESCED_PIO, !config->no_coalesced_pio && !config->no_coalesced_mmio},
 		/* Generic code does not even know the question where there is one space. */
 		{KVM_CAP_MULTI_ADDRESS_SPACE, config->spaces > 1 ? (int)config->spaces : 0},
 	};

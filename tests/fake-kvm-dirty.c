@@ -300,19 +300,33 @@ static int mark_all(struct fake_kvm *kvm, const struct guest_access *access)
 	return 0;
 }
 
+static int touch_range(struct fake_kvm *kvm, struct guest_access access, uint64_t gpa,
+		       uint64_t size)
+{
+	access.first = gpa / kvm->page_size;
+	access.last = (gpa + (size ? size - 1 : 0)) / kvm->page_size;
+	if (access.as_id >= kvm->config.spaces || access.last < access.first)
+		return -EFAULT;
+	return touch_all(kvm, &access);
+}
+
 static int access_pages(struct fake_kvm *kvm, struct guest_access access, uint64_t gpa,
 			uint64_t size)
 {
 	int r;
 
-	access.first = gpa / kvm->page_size;
-	access.last = (gpa + (size ? size - 1 : 0)) / kvm->page_size;
-	if (access.as_id >= kvm->config.spaces || access.last < access.first)
-		return -EFAULT;
 	pthread_mutex_lock(&kvm->lock);
-	r = touch_all(kvm, &access);
+	r = touch_range(kvm, access, gpa, size);
 	pthread_mutex_unlock(&kvm->lock);
 	return r;
+}
+
+int fake_kvm_touch(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gpa, uint64_t size,
+		   bool writes)
+{
+	struct guest_access access = {.vcpu = vcpu, .as_id = as_id, .writes = writes};
+
+	return touch_range(vcpu->kvm, access, gpa, size);
 }
 
 int fake_kvm_write(struct fake_kvm *kvm, unsigned as_id, uint64_t gpa, uint64_t size)

@@ -60,6 +60,56 @@ void fake_kvm_mark(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint64_t pa
 int fake_kvm_get_dirty_log(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
 int fake_kvm_clear_dirty_log(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
 
+/* By a vCPU: 0, 1 or -EFAULT, as fake_kvm_vcpu_write. Under the VM's lock. */
+int fake_kvm_touch(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gpa, uint64_t size,
+		   bool writes);
+
+/* A write on its way to a bus: 1 ... 8 bytes. */
+struct fake_kvm_write {
+	uint64_t addr;
+	unsigned len;
+	const void *bytes;
+};
+
+/* fake-kvm-bus.c. The ioctls, under the VM's lock: 0 or a negative errno. */
+bool fake_kvm_has_zones(const struct fake_kvm_config *config);
+int fake_kvm_ioeventfd(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+int fake_kvm_register_zone(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+int fake_kvm_unregister_zone(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+/* Whether an eventfd was signalled, or the ring has a new entry. Under the VM's lock. */
+bool fake_kvm_bus_takes(struct fake_kvm *kvm, enum fake_kvm_bus_id id,
+			const struct fake_kvm_write *write);
+/* Whether two ioeventfds of a bus would take the same write; false for zones. */
+bool fake_kvm_collides(const struct fake_kvm_device *a, const struct fake_kvm_device *b);
+/* The ring of coalesced zones, made when it is first asked for; and its entries. */
+struct kvm_coalesced_mmio_ring *fake_kvm_coalesced(struct fake_kvm *kvm);
+uint32_t fake_kvm_coalesced_max(const struct fake_kvm *kvm);
+/* The pages of a vCPU, FAKE_KVM_RUN_PAGES of them. */
+void *fake_kvm_map_run(struct fake_kvm *kvm);
+/* To a VM that has nothing on its buses yet. */
+void fake_kvm_copy_buses(const struct fake_kvm *from, struct fake_kvm *to);
+void fake_kvm_free_buses(struct fake_kvm *kvm);
+
+/* fake-kvm-gmem.c. What a VM like this has. */
+bool fake_kvm_has_gmem(const struct fake_kvm_config *config);
+bool fake_kvm_has_attributes(const struct fake_kvm_config *config);
+uint64_t fake_kvm_gmem_flags(const struct fake_kvm_config *config);
+/* The ioctls, under the VM's lock: 0, a descriptor or a negative errno. */
+int fake_kvm_create_gmem(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+int fake_kvm_set_attributes(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+/* Set a new slot's file: 0, -EBADF or -EINVAL. */
+int fake_kvm_bind_gmem(const struct fake_kvm *kvm, int fd, uint64_t offset,
+		       struct fake_kvm_slot *slot);
+/* Of a slot with a file: whether that has all its pages; whether another slot has one of them. */
+bool fake_kvm_is_in_gmem(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot);
+bool fake_kvm_shares_gmem(const struct fake_kvm *kvm, const struct fake_kvm_slot *slot);
+/* The file in which a guest finds the page; NULL: the slot's memory. */
+const struct fake_kvm_gmem *fake_kvm_gmem_at(const struct fake_kvm *kvm,
+					     const struct fake_kvm_slot *slot, uint64_t gpa);
+/* To a VM that has none yet. */
+void fake_kvm_copy_gmems(const struct fake_kvm *from, struct fake_kvm *to);
+void fake_kvm_free_gmems(struct fake_kvm *kvm);
+
 /* fake-kvm-ring.c. Under the VM's lock, all of them. */
 int fake_kvm_reset_rings(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
 int fake_kvm_enable_ring(struct fake_kvm *kvm, uint64_t size);

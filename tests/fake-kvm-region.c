@@ -28,7 +28,6 @@
 #include "fake-kvm-uapi.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +74,7 @@ static void pay(struct fake_kvm *kvm, enum fake_kvm_op op, struct fake_kvm_slot 
 /* check_memory_region_flags: a guest_memfd goes with nothing else. */
 static uint64_t allowed_flags(const struct fake_kvm_config *config, uint64_t flags)
 {
-	if (config->version >= FAKE_KVM_6_18 && flags & KVM_MEM_GUEST_MEMFD)
+	if (fake_kvm_has_gmem(config) && flags & KVM_MEM_GUEST_MEMFD)
 		return KVM_MEM_GUEST_MEMFD;
 	return KVM_MEM_LOG_DIRTY_PAGES | (config->no_readonly_mem ? 0 : KVM_MEM_READONLY);
 }
@@ -124,8 +123,8 @@ bool fake_kvm_is_within_limits(const struct fake_kvm *kvm, const struct fake_kvm
 	uint64_t in_page = kvm->page_size - 1;
 
 	return slot->size != 0 && !((slot->gpa | slot->size | slot->hva) & in_page) &&
-	       !(slot->flags & ~allowed_flags(config, 0)) && slot->gpa + slot->size > slot->gpa &&
-	       slot_pages(kvm, slot) <= MAX_SLOT_PAGES &&
+	       !(slot->flags & ~allowed_flags(config, slot->flags)) &&
+	       slot->gpa + slot->size > slot->gpa && slot_pages(kvm, slot) <= MAX_SLOT_PAGES &&
 	       !is_too_high(kvm, slot->gpa, slot->size) && slot->hva <= config->hva_limit &&
 	       slot->size <= config->hva_limit - slot->hva;
 }
@@ -145,7 +144,8 @@ static int recognise(const struct kvm_userspace_memory_region2 *region,
 		return 0;
 	}
 	if (region->flags & KVM_MEM_GUEST_MEMFD || region->userspace_addr != slot->hva ||
-	    region->memory_size != slot->size || (region->flags ^ slot->flags) & KVM_MEM_READONLY)
+	    region->memory_size != slot->size ||
+	    (region->flags ^ slot->flags) & (KVM_MEM_READONLY | KVM_MEM_GUEST_MEMFD))
 		return -EINVAL;
 	if (region->guest_phys_addr != slot->gpa)
 		*op = FAKE_KVM_MOVE;
@@ -169,15 +169,17 @@ static bool lacks_memory(struct fake_kvm *kvm, enum fake_kvm_alloc what)
 	return true;
 }
 
-/* Checks 17 to 19. */
+/* Checks 17 to 19. A file is bound to nothing as long as there is no slot. */
 static int check_before_swap(struct fake_kvm *kvm, enum fake_kvm_op op,
 			     const struct kvm_userspace_memory_region2 *region)
 {
+	struct fake_kvm_slot bound = {.size = region->memory_size};
+
 	if (op != FAKE_KVM_DELETE && lacks_memory(kvm, FAKE_KVM_ALLOC_SLOT))
 		return -ENOMEM;
-	/* Whatever this process has open, it is not a guest_memfd of this VM. */
 	if (op == FAKE_KVM_CREATE && region->flags & KVM_MEM_GUEST_MEMFD)
-		return fcntl((int)region->guest_memfd, F_GETFD) < 0 ? -EBADF : -EINVAL;
+		return fake_kvm_bind_gmem(kvm, (int)region->guest_memfd, region->guest_memfd_offset,
+					  &bound);
 	if (costs[op].zaps && lacks_memory(kvm, FAKE_KVM_ALLOC_INVALID))
 		return -ENOMEM;
 	return 0;
@@ -236,7 +238,8 @@ static void set_flags(struct fake_kvm *kvm, struct fake_kvm_slot *slot, uint32_t
 	slot->flags = flags;
 }
 
-static struct fake_kvm_slot *new_slot(const struct kvm_userspace_memory_region2 *region)
+static struct fake_kvm_slot *new_slot(const struct fake_kvm *kvm,
+				      const struct kvm_userspace_memory_region2 *region)
 {
 	struct fake_kvm_slot *slot = fake_kvm_allocate(1, sizeof(*slot));
 
@@ -244,6 +247,8 @@ static struct fake_kvm_slot *new_slot(const struct kvm_userspace_memory_region2 
 	slot->id = region->slot & 0xffff;
 	slot->size = region->memory_size;
 	slot->hva = region->userspace_addr;
+	if (region->flags & KVM_MEM_GUEST_MEMFD)
+		fake_kvm_bind_gmem(kvm, (int)region->guest_memfd, region->guest_memfd_offset, slot);
 	return slot;
 }
 
@@ -251,7 +256,7 @@ static void apply(struct fake_kvm *kvm, enum fake_kvm_op op, struct fake_kvm_slo
 		  const struct kvm_userspace_memory_region2 *region)
 {
 	if (op == FAKE_KVM_CREATE)
-		slot = new_slot(region);
+		slot = new_slot(kvm, region);
 	else if (op != FAKE_KVM_FLAGS)
 		fake_kvm_take_out(kvm, slot);
 	if (op == FAKE_KVM_DELETE) {

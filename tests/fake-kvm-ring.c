@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define MAX_RING_ENTRIES 65536
 
@@ -248,8 +249,8 @@ struct fake_kvm_vcpu *fake_kvm_add_vcpu(struct fake_kvm *kvm)
 	vcpu->kvm = kvm;
 	vcpu->index = kvm->nvcpus;
 	vcpu->fd = kvm->fd + 1 + (int)vcpu->index;
-	vcpu->run_size = 3 * kvm->page_size;
-	vcpu->run = fake_kvm_allocate(1, vcpu->run_size);
+	vcpu->run_size = FAKE_KVM_RUN_PAGES * kvm->page_size;
+	vcpu->run = fake_kvm_map_run(kvm);
 	vcpu->smbase = 0x30000;
 	if (kvm->ring_size) {
 		vcpu->ring = aligned_alloc(kvm->page_size, kvm->ring_size);
@@ -264,7 +265,7 @@ struct fake_kvm_vcpu *fake_kvm_add_vcpu(struct fake_kvm *kvm)
 void fake_kvm_free_vcpu(struct fake_kvm_vcpu *vcpu)
 {
 	free(vcpu->ring);
-	free(vcpu->run);
+	munmap(vcpu->run, vcpu->run_size);
 	free(vcpu);
 }
 

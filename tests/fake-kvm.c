@@ -14,8 +14,9 @@
  *
  * Here are the slots, the hook and the life of a VM. What sets a slot, and what that costs, is in
  * fake-kvm-region.c; dirty bitmaps and the guest's accesses in fake-kvm-dirty.c, vCPUs and dirty
- * rings in fake-kvm-ring.c, capabilities in fake-kvm-cap.c, snapshots and the check of the
- * invariants in fake-kvm-check.c.
+ * rings in fake-kvm-ring.c, ioeventfds and coalesced zones in fake-kvm-bus.c, what a vCPU loads and
+ * stores in fake-kvm-store.c, guest_memfd and memory attributes in fake-kvm-gmem.c, capabilities in
+ * fake-kvm-cap.c, snapshots and the check of the invariants in fake-kvm-check.c.
  *
  * Invariants (fake_kvm_validate):
  *   I1  by_gpa is sorted, and its slots do not overlap.
@@ -29,8 +30,10 @@
  *   I8  vCPUs have a ring if and only if the VM has rings; no more entries were reset than pushed,
  *       and no more are used than it has.
  *
- * Left out: slots bound to a guest_memfd, buses. The kernel's check that the
- * sum of pages does not wrap cannot fail on a 64-bit host.
+ * I9 to I11, of buses, are at the head of fake-kvm-bus.c, I12 and I13, of guest_memfd and private
+ * pages, at that of fake-kvm-gmem.c.
+ *
+ * Left out: the kernel's check that the sum of pages does not wrap cannot fail on a 64-bit host.
  *
  * Cost: lookup O(log n), create and delete O(n) at worst, O(log n) at the end of the arrays.
  * Read fake_kvm_set_region2 first (fake-kvm-region.c): its numbers are those of the kernel's order
@@ -166,6 +169,7 @@ static const struct handler {
 	enum fake_kvm_op op;
 	enum fake_kvm_version since;
 	int (*handle)(struct fake_kvm *kvm, void *arg, struct fake_kvm_call *call);
+	bool (*is_known)(const struct fake_kvm_config *config); /* NULL: yes */
 } handlers[] = {
 	{KVM_SET_USER_MEMORY_REGION, FAKE_KVM_SET, FAKE_KVM_6_1, fake_kvm_set_region},
 	{KVM_SET_USER_MEMORY_REGION2, FAKE_KVM_SET, FAKE_KVM_6_12, fake_kvm_set_region2},
@@ -173,27 +177,71 @@ static const struct handler {
 	{KVM_CLEAR_DIRTY_LOG, FAKE_KVM_CLEAR, FAKE_KVM_6_1, fake_kvm_clear_dirty_log},
 	{KVM_RESET_DIRTY_RINGS, FAKE_KVM_RESET, FAKE_KVM_6_1, fake_kvm_reset_rings},
 	{KVM_ENABLE_CAP, FAKE_KVM_CAP, FAKE_KVM_6_1, fake_kvm_enable_cap},
+	{KVM_IOEVENTFD, FAKE_KVM_ASSIGN, FAKE_KVM_6_1, fake_kvm_ioeventfd},
+	{KVM_REGISTER_COALESCED_MMIO, FAKE_KVM_REGISTER, FAKE_KVM_6_1, fake_kvm_register_zone,
+	 fake_kvm_has_zones},
+	{KVM_UNREGISTER_COALESCED_MMIO, FAKE_KVM_UNREGISTER, FAKE_KVM_6_1, fake_kvm_unregister_zone,
+	 fake_kvm_has_zones},
+	{KVM_CREATE_GUEST_MEMFD, FAKE_KVM_MEMFD, FAKE_KVM_6_12, fake_kvm_create_gmem,
+	 fake_kvm_has_gmem},
+	{KVM_SET_MEMORY_ATTRIBUTES, FAKE_KVM_ATTRIBUTES, FAKE_KVM_6_12, fake_kvm_set_attributes,
+	 fake_kvm_has_attributes},
 };
 
 static const struct handler *find_handler(const struct fake_kvm *kvm, unsigned long request)
 {
-	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
-		if (handlers[i].request == request && handlers[i].since <= kvm->config.version)
-			return &handlers[i];
+	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++) {
+		const struct handler *handler = &handlers[i];
+
+		if (handler->request == request && handler->since <= kvm->config.version &&
+		    (!handler->is_known || handler->is_known(&kvm->config)))
+			return handler;
+	}
 	return NULL;
 }
 
+static void describe_event(struct fake_kvm_call *call, const struct kvm_ioeventfd *event)
+{
+	if (event->flags & KVM_IOEVENTFD_FLAG_DEASSIGN)
+		call->op = FAKE_KVM_DEASSIGN;
+	call->gpa = event->addr;
+	call->size = event->len;
+	call->flags = event->flags;
+	call->fd = event->fd;
+	call->datamatch = event->datamatch;
+}
+
+static void describe_zone(struct fake_kvm_call *call, const struct kvm_coalesced_mmio_zone *zone)
+{
+	call->gpa = zone->addr;
+	call->size = zone->size;
+	call->flags = zone->pio;
+}
+
+static void describe_memfd(struct fake_kvm_call *call, const struct kvm_create_guest_memfd *memfd)
+{
+	call->size = memfd->size;
+	call->flags = (uint32_t)memfd->flags;
+}
+
+static void describe_attributes(struct fake_kvm_call *call,
+				const struct kvm_memory_attributes *attributes)
+{
+	call->gpa = attributes->address;
+	call->size = attributes->size;
+	call->flags = (uint32_t)attributes->attributes;
+}
+
 /*
- * All arguments but two begin with the slot's number, and that of KVM_SET_USER_MEMORY_REGION2 with
- * that of KVM_SET_USER_MEMORY_REGION.
+ * These begin with the slot's number, and the argument of KVM_SET_USER_MEMORY_REGION2 with that of
+ * KVM_SET_USER_MEMORY_REGION.
  */
-static void describe(struct fake_kvm_call *call, const void *arg)
+static void describe_slot(struct fake_kvm_call *call, const void *arg)
 {
 	const struct kvm_userspace_memory_region *region = arg;
+	const struct kvm_userspace_memory_region2 *region2 = arg;
 	const struct kvm_clear_dirty_log *log = arg;
 
-	if (!arg || call->op == FAKE_KVM_CAP || call->op == FAKE_KVM_RESET)
-		return;
 	call->as_id = *(const uint32_t *)arg >> 16;
 	call->id = *(const uint32_t *)arg & 0xffff;
 	if (call->op == FAKE_KVM_SET) {
@@ -202,9 +250,39 @@ static void describe(struct fake_kvm_call *call, const void *arg)
 		call->hva = region->userspace_addr;
 		call->flags = region->flags;
 	}
+	if (call->request == KVM_SET_USER_MEMORY_REGION2 && region2->flags & KVM_MEM_GUEST_MEMFD) {
+		call->fd = (int)region2->guest_memfd;
+		call->memfd_offset = region2->guest_memfd_offset;
+	}
 	if (call->op == FAKE_KVM_CLEAR) {
 		call->first_page = log->first_page;
 		call->num_pages = log->num_pages;
+	}
+}
+
+static void describe(struct fake_kvm_call *call, const void *arg)
+{
+	if (!arg)
+		return;
+	switch (call->op) {
+	case FAKE_KVM_CAP:
+	case FAKE_KVM_RESET:
+		break;
+	case FAKE_KVM_ASSIGN:
+		describe_event(call, arg);
+		break;
+	case FAKE_KVM_REGISTER:
+	case FAKE_KVM_UNREGISTER:
+		describe_zone(call, arg);
+		break;
+	case FAKE_KVM_MEMFD:
+		describe_memfd(call, arg);
+		break;
+	case FAKE_KVM_ATTRIBUTES:
+		describe_attributes(call, arg);
+		break;
+	default:
+		describe_slot(call, arg);
 	}
 }
 
@@ -333,7 +411,7 @@ static const uint64_t quirks_of[] = {
 static void fill_in_defaults(struct fake_kvm_config *config, uint64_t page_size)
 {
 	if (config->spaces == 0)
-		config->spaces = 2;
+		config->spaces = config->private_vm ? 1 : 2;
 	if (config->nr_memslots == 0)
 		config->nr_memslots = 32767 - FAKE_KVM_PRIVATE_SLOTS;
 	if (config->max_gfn == 0)
@@ -344,7 +422,10 @@ static void fill_in_defaults(struct fake_kvm_config *config, uint64_t page_size)
 		config->quirks = quirks_of[config->version];
 	if (config->fd == 0)
 		config->fd = FAKE_KVM_FD;
-	if (config->spaces > FAKE_KVM_MAX_SPACES)
+	if (config->bus_devices == 0)
+		config->bus_devices = 1000;
+	if (config->spaces > (config->private_vm ? 1 : FAKE_KVM_MAX_SPACES) ||
+	    (config->private_vm && config->version < FAKE_KVM_6_12))
 		abort();
 }
 
@@ -378,6 +459,8 @@ void fake_kvm_free(struct fake_kvm *kvm)
 	}
 	for (unsigned i = 0; i < kvm->nvcpus; i++)
 		fake_kvm_free_vcpu(kvm->vcpus[i]);
+	fake_kvm_free_buses(kvm);
+	fake_kvm_free_gmems(kvm);
 	pthread_mutex_destroy(&kvm->lock);
 	free(kvm->calls);
 	free(kvm);

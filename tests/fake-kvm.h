@@ -26,6 +26,10 @@ enum {
 	FAKE_KVM_PRIVATE_SLOTS = 3,
 	FAKE_KVM_MAX_VCPUS = 16,
 	FAKE_KVM_PML_SIZE = 512,
+	/* A vCPU's pages: struct kvm_run, the data of ports, the ring of coalesced zones. */
+	FAKE_KVM_RUN_PAGES = 3,
+	FAKE_KVM_PIO_PAGE = 1,
+	FAKE_KVM_RING_PAGE = 2,
 };
 
 /* What a call is, as the kernel sees it. */
@@ -38,8 +42,14 @@ enum fake_kvm_op {
 	FAKE_KVM_SAME, /* all arguments as they are: nothing done */
 	FAKE_KVM_GET,
 	FAKE_KVM_CLEAR,
-	FAKE_KVM_RESET, /* KVM_RESET_DIRTY_RINGS */
-	FAKE_KVM_CAP,   /* KVM_ENABLE_CAP */
+	FAKE_KVM_RESET,      /* KVM_RESET_DIRTY_RINGS */
+	FAKE_KVM_CAP,        /* KVM_ENABLE_CAP */
+	FAKE_KVM_ASSIGN,     /* KVM_IOEVENTFD */
+	FAKE_KVM_DEASSIGN,   /* the same, with that flag */
+	FAKE_KVM_REGISTER,   /* KVM_REGISTER_COALESCED_MMIO */
+	FAKE_KVM_UNREGISTER, /* KVM_UNREGISTER_COALESCED_MMIO */
+	FAKE_KVM_MEMFD,      /* KVM_CREATE_GUEST_MEMFD */
+	FAKE_KVM_ATTRIBUTES, /* KVM_SET_MEMORY_ATTRIBUTES */
 	FAKE_KVM_NOPS,
 };
 
@@ -84,7 +94,61 @@ struct fake_kvm_config {
 	bool no_ring_acq_rel;  /* no KVM_CAP_DIRTY_LOG_RING_ACQ_REL, as before 6.1 */
 	bool private_slots;    /* begin with the three of an Intel host, where QEMU has them */
 	enum fake_kvm_version version;
-	uint64_t quirks; /* those that can be disabled; 0: those of the version */
+	uint64_t quirks;        /* those that can be disabled; 0: those of the version */
+	unsigned bus_devices;   /* of a bus, not counting ioeventfds; 0: 1000 */
+	bool no_ioeventfd;      /* no KVM_CAP_IOEVENTFD: -ENOSYS */
+	bool no_any_length;     /* no KVM_CAP_IOEVENTFD_ANY_LENGTH: without length, -EINVAL */
+	bool no_coalesced_mmio; /* no KVM_CAP_COALESCED_MMIO: -ENOTTY, also for ports */
+	bool no_coalesced_pio;  /* no KVM_CAP_COALESCED_PIO: a zone of ports is one of memory */
+	/* Of a type with private memory, KVM_X86_SW_PROTECTED_VM: one space; from 6.12 on. */
+	bool private_vm;
+	bool plain_attributes; /* KVM_SET_MEMORY_ATTRIBUTES is known to a VM without, too */
+	bool no_guest_memfd;   /* no KVM_CAP_GUEST_MEMFD, whatever the version */
+	bool no_gmem_flags;    /* none of KVM_CAP_GUEST_MEMFD_FLAGS: it cannot be mapped */
+};
+
+/* What KVM_CREATE_GUEST_MEMFD made. */
+struct fake_kvm_gmem {
+	int fd; /* the double's own, of a memfd */
+	uint64_t size;
+	uint64_t flags;
+};
+
+/* Of pages, both within. */
+struct fake_kvm_range {
+	uint64_t first;
+	uint64_t last;
+};
+
+enum fake_kvm_bus_id {
+	FAKE_KVM_MMIO_BUS,
+	FAKE_KVM_PIO_BUS,
+	FAKE_KVM_CCW_BUS,  /* s390's; others can fill it as well */
+	FAKE_KVM_FAST_BUS, /* ioeventfds of the MMIO bus that have no length */
+	FAKE_KVM_NBUSES,
+};
+
+/* The file of an eventfd, which ioeventfds share. */
+struct fake_kvm_event {
+	uint64_t id; /* the file's number, whatever descriptors it has: eventfd-id in /proc */
+	int fd;      /* the double's own */
+	unsigned refs;
+};
+
+/* An ioeventfd, or a coalesced zone. */
+struct fake_kvm_device {
+	uint64_t addr;
+	int32_t len; /* signed, as in the kernel: a zone may be larger */
+	bool wildcard;
+	uint64_t datamatch;
+	struct fake_kvm_event *event; /* NULL: a zone */
+};
+
+struct fake_kvm_bus {
+	struct fake_kvm_device *devices; /* in the kernel's order, see fake-kvm-bus.c */
+	unsigned ndevices;
+	unsigned nevents; /* of these */
+	unsigned size;    /* room */
 };
 
 struct fake_kvm_slot {
@@ -94,6 +158,8 @@ struct fake_kvm_slot {
 	uint64_t size;
 	uint64_t hva;
 	uint32_t flags;
+	unsigned gmem;        /* the number of its guest_memfd, kvm->gmems[gmem - 1]; 0: none */
+	uint64_t gmem_offset; /* bytes */
 	uint64_t *bitmap; /* bit i: page i of the slot is dirty. NULL without LOG, or with rings */
 	uint64_t *mapped; /* bit i: the guest has page i mapped. NULL: none */
 	/* bit i: it is mapped so that the guest's writes are not noticed. NULL like mapped */
@@ -110,9 +176,9 @@ struct fake_kvm_slot {
 struct fake_kvm_vcpu {
 	struct fake_kvm *kvm;
 	unsigned index;
-	int fd;              /* kvm->fd + 1 + index */
-	struct kvm_run *run; /* KVM_RUN on fd: -EINTR, or 0 with KVM_EXIT_DIRTY_RING_FULL */
-	size_t run_size;
+	int fd;                     /* kvm->fd + 1 + index */
+	struct kvm_run *run;        /* KVM_RUN on fd: -EINTR, or 0 with KVM_EXIT_DIRTY_RING_FULL */
+	size_t run_size;            /* FAKE_KVM_RUN_PAGES; its last page is the VM's ring */
 	struct kvm_dirty_gfn *ring; /* as user space maps it: page-aligned; NULL without rings */
 	uint32_t pushed;            /* entries ever; the next one is this modulo the ring's size */
 	uint32_t reset;             /* entries ever */
@@ -142,6 +208,13 @@ struct fake_kvm_call {
 	uint32_t flags;
 	uint64_t first_page; /* this and the next: KVM_CLEAR_DIRTY_LOG */
 	uint32_t num_pages;
+	/*
+	 * KVM_IOEVENTFD and zones have gpa, size and flags (of a zone: 1 for ports), as have
+	 * KVM_CREATE_GUEST_MEMFD and KVM_SET_MEMORY_ATTRIBUTES (the attributes).
+	 */
+	int fd;                /* KVM_IOEVENTFD; a slot's guest_memfd */
+	uint64_t datamatch;    /* KVM_IOEVENTFD */
+	uint64_t memfd_offset; /* of a slot's guest_memfd */
 	int result;
 };
 
@@ -156,6 +229,13 @@ struct fake_kvm {
 	struct fake_kvm_vcpu *vcpus[FAKE_KVM_MAX_VCPUS];
 	unsigned nvcpus;
 	uint64_t disabled_quirks;
+	struct fake_kvm_bus buses[FAKE_KVM_NBUSES];
+	struct kvm_coalesced_mmio_ring *coalesced; /* a page; NULL: as long as nobody has seen it */
+	int coalesced_fd;                          /* of that page, which each vCPU maps too */
+	struct fake_kvm_gmem *gmems;               /* all that were ever made */
+	unsigned ngmems;
+	struct fake_kvm_range *private_ranges;
+	unsigned nprivate;
 	pthread_mutex_t lock; /* kvm->slots_lock: one per VM */
 	pid_t pid;
 
@@ -198,8 +278,9 @@ struct fake_kvm *fake_kvm_new(const struct fake_kvm_config *config);
 void fake_kvm_free(struct fake_kvm *kvm);
 
 /*
- * The hook. KVM_SET_USER_MEMORY_REGION, from 6.12 on KVM_SET_USER_MEMORY_REGION2 (a guest_memfd is
- * never one: -EBADF or -EINVAL), KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG, KVM_RESET_DIRTY_RINGS,
+ * The hook. KVM_SET_USER_MEMORY_REGION, from 6.12 on KVM_SET_USER_MEMORY_REGION2,
+ * KVM_CREATE_GUEST_MEMFD, KVM_SET_MEMORY_ATTRIBUTES, KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG,
+ * KVM_RESET_DIRTY_RINGS, KVM_IOEVENTFD, KVM_REGISTER_COALESCED_MMIO, KVM_UNREGISTER_COALESCED_MMIO,
  * KVM_CHECK_EXTENSION, KVM_ENABLE_CAP of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_DIRTY_LOG_RING,
  * ..._ACQ_REL, KVM_CAP_DISABLE_QUIRKS and ..._QUIRKS2; on a vCPU's fd KVM_RUN. -ENOTTY for others,
  * -EBADF for another fd, -EIO when dead or in a forked child. A buffer faults if it is NULL.
@@ -240,6 +321,31 @@ int fake_kvm_smm_save(struct fake_kvm_vcpu *vcpu);
 /* The vCPU leaves the guest: its buffer is emptied. */
 void fake_kvm_vcpu_flush(struct fake_kvm_vcpu *vcpu);
 
+/*
+ * A guest's instruction, with its bytes (1 ... 8 of one page; for a port 1, 2 or 4, from the space
+ * that the vCPU is in), all the way. 0: done: in the memory of the space's slot, which is then
+ * marked; or, if none has it or a store finds it read-only, on the MMIO bus, whatever the space:
+ * an eventfd is signalled, or an entry is in the ring. 1: vcpu->run is filled with the exit:
+ * KVM_EXIT_MMIO, KVM_EXIT_IO, or KVM_EXIT_DIRTY_RING_FULL and nothing done,
+ * or KVM_EXIT_MEMORY_FAULT, see below. What a load or an IN
+ * gets from user space is where KVM has it: run->mmio.data, FAKE_KVM_PIO_PAGE. -EINVAL: no such
+ * access. Host memory must be there.
+ */
+int fake_kvm_vcpu_store(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gpa, const void *bytes,
+			unsigned size);
+int fake_kvm_vcpu_load(struct fake_kvm_vcpu *vcpu, unsigned as_id, uint64_t gpa, void *bytes,
+		       unsigned size);
+int fake_kvm_vcpu_out(struct fake_kvm_vcpu *vcpu, uint16_t port, const void *bytes, unsigned size);
+int fake_kvm_vcpu_in(struct fake_kvm_vcpu *vcpu, uint16_t port, unsigned size);
+/*
+ * A guest's access that says itself whether the page is to be private, as those of AMD SEV-SNP and
+ * Intel TDX do: 0 if it is; 1: vcpu->run is filled as KVM_EXIT_MEMORY_FAULT, with which KVM_RUN
+ * gives -EFAULT: the page is something else (or has no memory to be so).
+ */
+int fake_kvm_vcpu_fault(struct fake_kvm_vcpu *vcpu, uint64_t gpa, bool private);
+/* KVM_MEMORY_ATTRIBUTE_PRIVATE or 0, whatever slots there are. */
+uint64_t fake_kvm_attributes(const struct fake_kvm *kvm, uint64_t gpa);
+
 /* The slot that a space has at gpa, valid until the next ioctl; NULL for none. */
 struct fake_kvm_slot *fake_kvm_find(const struct fake_kvm *kvm, unsigned as_id, uint64_t gpa);
 /* The host's memory at gpa; NULL for none. */
@@ -274,11 +380,14 @@ void fake_kvm_fail_alloc(struct fake_kvm *kvm, enum fake_kvm_alloc what, unsigne
 /* Set the counters to 0 and forget the calls. */
 void fake_kvm_reset(struct fake_kvm *kvm);
 
-/* A copy of slots, bitmaps, vCPUs and settings, as a VM of its own; to be freed. */
+/* A copy of slots, bitmaps, vCPUs, buses and settings, as a VM of its own; to be freed. */
 struct fake_kvm *fake_kvm_snapshot(const struct fake_kvm *kvm);
-/* Whether two VMs have the same slots with the same ids, dirty bits, rings, and log mode. */
+/*
+ * Whether two VMs have the same slots with the same ids, dirty bits, rings, log mode, attributes,
+ * ioeventfds and zones, in whatever order these came; and the same in the ring of the zones.
+ */
 bool fake_kvm_equal(const struct fake_kvm *a, const struct fake_kvm *b);
-/* The same, whatever the dirty bits. */
+/* The same, whatever the dirty bits and what is in rings. */
 bool fake_kvm_equal_slots(const struct fake_kvm *a, const struct fake_kvm *b);
 
 /* Which invariant (fake-kvm.c) does not hold, "I1: ..."; NULL if all do. O(slots log slots). */

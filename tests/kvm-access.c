@@ -173,9 +173,32 @@ static int probe_by_ring(struct kvm_vm *vm)
 	return 0;
 }
 
+/* Stores in a zone, until one exits. */
+static int probe_room(struct kvm_vm *vm)
+{
+	struct kvm_step zone = {
+		.kind = KVM_STEP_ZONE,
+		.gpa = {KVM_FROM_ZERO, KVM_TABLE_CODE + 1, 0},
+		.size = {KVM_FROM_ZERO, 0, 4},
+	};
+	struct kvm_transfer store = {
+		.writes = true,
+		.addr = kvm_value_of(&vm->limits, &zone.gpa),
+		.size = 4,
+	};
+	int r = kvm_step_run(vm, &zone);
+
+	for (; r == 0 && store.nexits == 0; vm->limits.room++)
+		r = vm->guest->transfer(vm, &store);
+	vm->limits.room--;
+	zone.kind = KVM_STEP_UNZONE;
+	return r == 0 ? kvm_step_run(vm, &zone) : r;
+}
+
 int kvm_vm_probe_guest(struct kvm_vm *vm)
 {
 	struct kvm_step ring = {.kind = KVM_STEP_RING, .options = 4096};
+	int r;
 
 	if (!vm->guest || !vm->limits.ring)
 		return 0;
@@ -183,5 +206,6 @@ int kvm_vm_probe_guest(struct kvm_vm *vm)
 	ring.options = 16384;
 	if (!vm->limits.small_ring && kvm_step_run(vm, &ring) < 0)
 		return -EPROTO;
-	return probe_by_ring(vm);
+	r = probe_by_ring(vm);
+	return r == 0 && vm->limits.channels ? probe_room(vm) : r;
 }

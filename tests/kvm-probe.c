@@ -6,8 +6,9 @@
  */
 #include "kvm-probe.h"
 
+#include "fake-kvm-uapi.h"
+
 #include <errno.h>
-#include <linux/kvm.h>
 #include <string.h>
 
 /* The last one is among those of the random steps. */
@@ -109,12 +110,14 @@ static const char *compare_slot(struct kvm_vm *vm, struct kvm_vm *other,
 		.gpa = bytes(slot->gpa),
 		.size = bytes(slot->size),
 		.hva = bytes(slot->hva),
-		.flags = slot->flags,
+		.flags = slot->flags & ~(uint32_t)KVM_MEM_GUEST_MEMFD,
 	};
+	/* With a file it cannot be set again, not even to what it is. */
+	int expected = slot->gmem ? -EINVAL : 0;
 
-	if (kvm_step_run(vm, &step) != 0)
+	if (kvm_step_run(vm, &step) != expected)
 		return "the double refuses what it has";
-	return kvm_step_run(other, &step) == 0 ? NULL : "a slot differs";
+	return kvm_step_run(other, &step) == expected ? NULL : "a slot differs";
 }
 
 static const char *compare_slots(const struct fake_kvm *kvm, struct kvm_vm *vm,

@@ -9,7 +9,7 @@
  *   the rest once both are taken at the same pages, a call with the arguments that a slot has in
  *            the one succeeds in the other if and only if it has the same slot: another hva, size
  *            or READONLY is EINVAL; with another gpa, or another id at that place, it would be a
- *            CREATE or MOVE onto pages that are taken.
+ *            CREATE or MOVE onto pages that are taken. A slot with a guest_memfd is refused.
  *
  * Costs some hundred calls for each space. Prints nothing and depends on no test framework.
  */

@@ -9,8 +9,11 @@
  *                  STORE  MOV [EBX], AL; OUT DONE
  *                  LOAD   MOV AL, [EBX]; OUT DONE
  *                  REST   OUT DONE
+ *                  TRANSFERS + 16 * n    the same of any size: by EAX, or for 8 bytes by MM0,
+ *                         with memory or the port in DX
+ *                  DATA   8 bytes for MM0
  *
- * Read real_access first.
+ * Read real_access first, then real_transfer.
  */
 #include "kvm-real-guest.h"
 
@@ -35,7 +38,7 @@ int kvm_guest_init(int system_fd)
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { STORE = 0x100, LOAD = 0x200, REST = 0x300 };
+enum { STORE = 0x100, LOAD = 0x200, REST = 0x300, TRANSFERS = 0x400, DATA = 0x800 };
 enum { DONE = 0x10, HANDLER = 0x11 };
 enum { MSR_SMBASE = 0x9e, MSR_SYSTEM_TIME_NEW = 0x4b564d01 };
 
@@ -59,6 +62,32 @@ static int checked(int result)
 
 /* ---- memory ---- */
 
+/* By [pio][writes][log2 of the size]: OUT DONE follows each. */
+static const unsigned char transfers[2][2][4][10] = {
+	{{{0x8a, 0x03}, {0x66, 0x8b, 0x03}, {0x8b, 0x03}, {0x0f, 0x6f, 0x03}},
+	 {{0x88, 0x03}, {0x66, 0x89, 0x03}, {0x89, 0x03}, {0x0f, 0x6f, 0x06, 0x0f, 0x7f, 0x03}}},
+	{{{0xec}, {0x66, 0xed}, {0xed}}, {{0xee}, {0x66, 0xef}, {0xef}}},
+};
+
+static unsigned place_of(bool pio, bool writes, unsigned size)
+{
+	return TRANSFERS + 16 * (pio * 8u + writes * 4u + (unsigned)__builtin_ctz(size));
+}
+
+static void write_transfers(unsigned char *page)
+{
+	for (unsigned i = 0; i < 16; i++) {
+		const unsigned char *code = transfers[i / 8][i / 4 % 2][i % 4];
+		unsigned char *to = page + place_of(i / 8, i / 4 % 2, 1u << i % 4);
+		unsigned n = 0;
+
+		for (; n < sizeof(transfers[0][0][0]) && code[n]; n++)
+			to[n] = code[n];
+		to[n] = 0xe6;
+		to[n + 1] = DONE;
+	}
+}
+
 static void write_code(unsigned char *page)
 {
 	static const struct {
@@ -73,6 +102,7 @@ static void write_code(unsigned char *page)
 
 	for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++)
 		memcpy(page + pieces[i].at, pieces[i].bytes, sizeof(pieces[i].bytes));
+	write_transfers(page);
 }
 
 int kvm_guest_init(int system_fd)
@@ -147,7 +177,7 @@ static int map_ring(struct kvm_vm *vm, const struct vcpu *vcpu)
 	return 0;
 }
 
-static int map_run(struct vcpu *vcpu)
+static int map_run(struct kvm_vm *vm, struct vcpu *vcpu)
 {
 	void *run;
 
@@ -156,6 +186,7 @@ static int map_run(struct vcpu *vcpu)
 	if (run == MAP_FAILED)
 		return -errno;
 	vcpu->run = run;
+	vm->coalesced = (void *)((char *)run + KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE);
 	return 0;
 }
 
@@ -171,7 +202,7 @@ static int real_make(struct kvm_vm *vm)
 		abort();
 	vcpu->fd = fd;
 	vm->vcpu = vcpu;
-	r = map_run(vcpu);
+	r = map_run(vm, vcpu);
 	if (r == 0)
 		r = map_ring(vm, vcpu);
 	if (r == 0)
@@ -195,6 +226,7 @@ static void real_end(struct kvm_vm *vm)
 	free(vcpu);
 	vm->vcpu = NULL;
 	vm->ring = NULL;
+	vm->coalesced = NULL;
 }
 
 /* ---- what it does ---- */
@@ -273,6 +305,69 @@ static int real_access(struct kvm_vm *vm, bool writes, unsigned as_id, uint64_t 
 	return r == DONE ? 0 : r < 0 ? r : -EPROTO;
 }
 
+static void note_exit(struct kvm_run *run, struct kvm_transfer *transfer)
+{
+	bool pio = run->exit_reason == KVM_EXIT_IO;
+	char *data = pio ? (char *)run + run->io.data_offset : (char *)run->mmio.data;
+	struct kvm_seen_exit *seen = &transfer->exit;
+
+	transfer->nexits++;
+	*seen = (struct kvm_seen_exit){
+		.pio = pio,
+		.smm = run->flags & KVM_RUN_X86_SMM,
+		.writes = pio ? run->io.direction == KVM_EXIT_IO_OUT : run->mmio.is_write,
+		.addr = pio ? run->io.port : run->mmio.phys_addr,
+		.size = pio ? run->io.size : run->mmio.len,
+	};
+	if (seen->size <= sizeof(seen->value))
+		memcpy(seen->writes ? (char *)&seen->value : data,
+		       seen->writes ? data : (char *)&seen->value, seen->size);
+}
+
+/* Until it says that it is done, which is then finished. */
+static int run_transfer(const struct vcpu *vcpu, struct kvm_transfer *transfer)
+{
+	struct kvm_run *run = vcpu->run;
+	int r;
+
+	for (;;) {
+		r = checked(ioctl(vcpu->fd, KVM_RUN, 0));
+		if (r == -EINTR)
+			continue;
+		if (r < 0)
+			return r;
+		if (run->exit_reason == KVM_EXIT_IO && run->io.port == DONE)
+			break;
+		if (run->exit_reason != KVM_EXIT_IO && run->exit_reason != KVM_EXIT_MMIO)
+			return -EIO;
+		note_exit(run, transfer);
+	}
+	run->immediate_exit = 1;
+	r = checked(ioctl(vcpu->fd, KVM_RUN, 0));
+	run->immediate_exit = 0;
+	return r == -EINTR ? 0 : -EPROTO;
+}
+
+static int real_transfer(struct kvm_vm *vm, struct kvm_transfer *transfer)
+{
+	struct vcpu *vcpu = vm->vcpu;
+	struct kvm_regs regs = {
+		.rip = CODE + place_of(transfer->pio, transfer->writes, transfer->size),
+		.rax = transfer->value,
+		.rbx = transfer->addr,
+		.rdx = transfer->addr,
+		.rsi = CODE + DATA,
+		.rflags = 2,
+	};
+	char *page = (char *)(MEMORY + (KVM_TABLE_PAGES - 1) * PAGE);
+	int r = enter_space(vcpu, transfer->as_id);
+
+	memcpy(page + DATA, &transfer->value, sizeof(transfer->value));
+	if (r == 0)
+		r = checked(ioctl(vcpu->fd, KVM_SET_REGS, &regs));
+	return r == 0 ? run_transfer(vcpu, transfer) : r;
+}
+
 /* Asked for anew each time: else KVM writes it when it likes. */
 static int real_clock(struct kvm_vm *vm, uint64_t gpa)
 {
@@ -303,6 +398,7 @@ static int real_smi(struct kvm_vm *vm)
 
 const struct kvm_guest kvm_real_guest = {
 	.make = real_make,
+	.transfer = real_transfer,
 	.access = real_access,
 	.clock = real_clock,
 	.smi = real_smi,

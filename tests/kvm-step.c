@@ -9,6 +9,7 @@
 
 #include "fake-kvm-uapi.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,7 @@
 
 /* ---- one step ---- */
 
-static uint64_t resolve(const struct kvm_limits *limits, const struct kvm_value *value)
+uint64_t kvm_value_of(const struct kvm_limits *limits, const struct kvm_value *value)
 {
 	const uint64_t bases[] = {
 		[KVM_FROM_ZERO] = 0,
@@ -55,9 +56,9 @@ static int run_set(struct kvm_vm *vm, const struct kvm_step *step)
 	struct kvm_userspace_memory_region region = {
 		.slot = slot_number(&vm->limits, step),
 		.flags = step->flags,
-		.guest_phys_addr = resolve(&vm->limits, &step->gpa),
-		.memory_size = resolve(&vm->limits, &step->size),
-		.userspace_addr = resolve(&vm->limits, &step->hva),
+		.guest_phys_addr = kvm_value_of(&vm->limits, &step->gpa),
+		.memory_size = kvm_value_of(&vm->limits, &step->size),
+		.userspace_addr = kvm_value_of(&vm->limits, &step->hva),
 	};
 
 	return issue(vm, KVM_SET_USER_MEMORY_REGION, step, &region);
@@ -67,18 +68,22 @@ static int run_set(struct kvm_vm *vm, const struct kvm_step *step)
 static int run_set2(struct kvm_vm *vm, const struct kvm_step *step)
 {
 	struct kvm_userspace_memory_region2 region;
+	int same = -1, r;
 
 	memset(&region, 0xa5, sizeof(region));
 	region.slot = slot_number(&vm->limits, step);
 	region.flags = step->flags;
-	region.guest_phys_addr = resolve(&vm->limits, &step->gpa);
-	region.memory_size = resolve(&vm->limits, &step->size);
-	region.userspace_addr = resolve(&vm->limits, &step->hva);
+	region.guest_phys_addr = kvm_value_of(&vm->limits, &step->gpa);
+	region.memory_size = kvm_value_of(&vm->limits, &step->size);
+	region.userspace_addr = kvm_value_of(&vm->limits, &step->hva);
 	if (step->flags & KVM_MEM_GUEST_MEMFD) {
-		region.guest_memfd = (uint32_t)step->memfd;
+		region.guest_memfd = (uint32_t)kvm_step_fd(vm, step->memfd, &same);
 		region.guest_memfd_offset = step->memfd_offset;
 	}
-	return issue(vm, KVM_SET_USER_MEMORY_REGION2, step, &region);
+	r = issue(vm, KVM_SET_USER_MEMORY_REGION2, step, &region);
+	if (same >= 0)
+		close(same);
+	return r;
 }
 
 /* Words that still are as they were before the call were not written. */
@@ -154,6 +159,8 @@ int kvm_step_run(struct kvm_vm *vm, const struct kvm_step *step)
 		[KVM_STEP_QUIRKS] = run_enable_cap, [KVM_STEP_RING] = run_enable_cap,
 	};
 
+	if (step->kind >= KVM_STEP_EVENT)
+		return kvm_channel_run(vm, step);
 	return step->kind < KVM_STEP_RESET ? runs[step->kind](vm, step) : kvm_access_run(vm, step);
 }
 
@@ -164,6 +171,7 @@ const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *seq
 	const struct kvm_limits *limits = &vm->limits;
 	bool zap_quirk = limits->quirks & KVM_X86_QUIRK_SLOT_ZAP_ALL;
 	bool spaces = limits->spaces >= 2, ring = limits->ring && limits->small_ring;
+	const char *channels = "needs ioeventfds and coalesced zones, of ports, too";
 	const struct {
 		bool met;
 		const char *reason;
@@ -194,6 +202,26 @@ const char *kvm_vm_lacks(const struct kvm_vm *vm, const struct kvm_sequence *seq
 		[KVM_NEEDS_GUEST_SPACES] = {vm->guest && spaces, "needs a vCPU with SMM"},
 		[KVM_NEEDS_GUEST_SPACES_RING] = {vm->guest && spaces && ring,
 						 "needs a vCPU with SMM, and its ring"},
+		[KVM_NEEDS_CHANNELS] = {limits->channels, channels},
+		[KVM_NEEDS_GUEST_CHANNELS] = {vm->guest && limits->channels, channels},
+		[KVM_NEEDS_GUEST_CHANNELS_SPACES] = {vm->guest && limits->channels && spaces,
+						     "needs ioeventfds, and a vCPU with SMM"},
+		[KVM_NEEDS_GUEST_CHANNELS_ROOM] = {vm->guest && limits->room == 169,
+						   "needs a ring that gets full (Linux 6.12)"},
+		[KVM_NEEDS_MEMFD_FLAGS] = {limits->memfd_flags, "needs KVM_CAP_GUEST_MEMFD_FLAGS"},
+		[KVM_NEEDS_GUEST_MEMFD_FLAGS] = {vm->guest && limits->memfd_flags,
+						 "needs a vCPU and KVM_CAP_GUEST_MEMFD_FLAGS"},
+		[KVM_NEEDS_GUEST_MEMFD_MMU] = {vm->guest && limits->memfd_flags && limits->watches,
+					       "needs KVM_CAP_GUEST_MEMFD_FLAGS and an MMU"},
+		[KVM_NEEDS_GUEST_MEMFD_EMULATED] =
+			{vm->guest && limits->memfd_flags && !limits->watches,
+			 "needs KVM_CAP_GUEST_MEMFD_FLAGS and a KVM that interprets"},
+		[KVM_NEEDS_NO_MEMFD_FLAGS] = {limits->guest_memfd && !limits->memfd_flags,
+					      "needs a guest_memfd that cannot be mapped"},
+		[KVM_NEEDS_NO_MEMFD] = {!limits->guest_memfd, "needs a KVM without guest_memfd"},
+		[KVM_NEEDS_ATTRIBUTES] = {limits->attributes, "needs KVM_SET_MEMORY_ATTRIBUTES"},
+		[KVM_NEEDS_NO_ATTRIBUTES] = {!limits->attributes,
+					     "needs a KVM without KVM_SET_MEMORY_ATTRIBUTES"},
 	};
 
 	return needs[sequence->need].met ? NULL : needs[sequence->need].reason;
@@ -266,10 +294,13 @@ int kvm_vm_probe(struct kvm_vm *vm)
 		uintptr_t cap;
 		int value;
 	} asked[] = {
-		{KVM_CAP_NR_MEMSLOTS, 0},    {KVM_CAP_MULTI_ADDRESS_SPACE, 0},
-		{KVM_CAP_READONLY_MEM, 0},   {KVM_CAP_USER_MEMORY2, 0},
-		{KVM_CAP_GUEST_MEMFD, 0},    {KVM_CAP_DISABLE_QUIRKS2, 0},
-		{KVM_CAP_DIRTY_LOG_RING, 0}, {KVM_CAP_DIRTY_LOG_RING_ACQ_REL, 0},
+		{KVM_CAP_NR_MEMSLOTS, 0},       {KVM_CAP_MULTI_ADDRESS_SPACE, 0},
+		{KVM_CAP_READONLY_MEM, 0},      {KVM_CAP_USER_MEMORY2, 0},
+		{KVM_CAP_GUEST_MEMFD, 0},       {KVM_CAP_DISABLE_QUIRKS2, 0},
+		{KVM_CAP_DIRTY_LOG_RING, 0},    {KVM_CAP_DIRTY_LOG_RING_ACQ_REL, 0},
+		{KVM_CAP_IOEVENTFD, 0},         {KVM_CAP_IOEVENTFD_ANY_LENGTH, 0},
+		{KVM_CAP_COALESCED_MMIO, 0},    {KVM_CAP_COALESCED_PIO, 0},
+		{KVM_CAP_GUEST_MEMFD_FLAGS, 0},
 	};
 
 	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
@@ -284,6 +315,10 @@ int kvm_vm_probe(struct kvm_vm *vm)
 	limits->guest_memfd = asked[4].value;
 	limits->quirks = (unsigned)asked[5].value;
 	limits->ring = asked[6].value && asked[7].value;
+	limits->channels = asked[8].value && asked[9].value && asked[10].value && asked[11].value;
+	limits->memfd_flags = (unsigned)asked[12].value;
+	limits->attributes =
+		vm->ioctl(vm->data, vm->fd, KVM_SET_MEMORY_ATTRIBUTES, NULL) != -ENOTTY;
 	limits->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	limits->max_gfn = last_accepted(vm, false);
 	limits->hva_limit = (last_accepted(vm, true) + 1) * limits->page_size;
@@ -437,8 +472,10 @@ static void format_value(const struct kvm_value *value, char *text, size_t size)
 void kvm_step_format(const struct kvm_step *step, char *text, size_t size)
 {
 	static const char *const kinds[KVM_STEP_KINDS] = {
-		"END",   "SET",  "GET",   "CLEAR", "MANUAL", "SET2", "QUIRKS",  "RING",
-		"RESET", "VCPU", "WRITE", "READ",  "CLOCK",  "SMI",  "HARVEST", "FORGE"};
+		"END",     "SET",   "GET",   "CLEAR", "MANUAL", "SET2",  "QUIRKS",
+		"RING",    "RESET", "VCPU",  "WRITE", "READ",   "CLOCK", "SMI",
+		"HARVEST", "FORGE", "EVENT", "ZONE",  "UNZONE", "MEMFD", "ATTRIBUTES",
+		"PEEK",    "STORE", "LOAD",  "OUT",   "IN",     "DRAIN", "INDICES"};
 	char gpa[64], bytes[64], hva[64];
 
 	format_value(&step->gpa, gpa, sizeof(gpa));

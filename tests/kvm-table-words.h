@@ -73,6 +73,42 @@
 /* as_id, id, page of the slot, flags */
 #define FORGE(a, i, p, f) \
 	{.kind = KVM_STEP_FORGE, .as_id = a, .id = i, .first_page = p, .flags = f, .expected = 0}
+/* address, length, flags, value that matches, descriptor, result */
+#define EVENT(g, s, f, v, d, e) \
+	{.kind = KVM_STEP_EVENT, .gpa = g, .size = BYTES(s), .flags = f, .options = v, .memfd = d, \
+	 .expected = e}
+/* address, size, whether of ports, result; many of them */
+#define ZONE(g, s, f, e) \
+	{.kind = KVM_STEP_ZONE, .gpa = g, .size = BYTES(s), .flags = f, .expected = e}
+#define UNZONE(g, s, f, e) \
+	{.kind = KVM_STEP_UNZONE, .gpa = g, .size = BYTES(s), .flags = f, .expected = e}
+#define ZONES(g, n, f, e) \
+	{.kind = KVM_STEP_ZONE, .gpa = g, .size = BYTES(4), .flags = f, .num_pages = n, \
+	 .expected = e}
+#define UNZONES(g, n, f, e) \
+	{.kind = KVM_STEP_UNZONE, .gpa = g, .size = BYTES(4), .flags = f, .num_pages = n, \
+	 .expected = e}
+/* as_id, address, size, value, where it goes */
+#define STORE(a, g, s, v, e) \
+	{.kind = KVM_STEP_STORE, .as_id = a, .gpa = g, .size = BYTES(s), .options = v, \
+	 .expected = e}
+#define LOAD(a, g, s, e) \
+	{.kind = KVM_STEP_LOAD, .as_id = a, .gpa = g, .size = BYTES(s), .expected = e}
+#define OUT(a, g, s, v, e) \
+	{.kind = KVM_STEP_OUT, .as_id = a, .gpa = g, .size = BYTES(s), .options = v, .expected = e}
+#define IN(a, g, s, e) \
+	{.kind = KVM_STEP_IN, .as_id = a, .gpa = g, .size = BYTES(s), .expected = e}
+/* how many at most, how many */
+#define DRAIN(n, e) {.kind = KVM_STEP_DRAIN, .num_pages = n, .expected = e}
+#define INDICES(f, l) {.kind = KVM_STEP_INDICES, .first_page = f, .num_pages = l, .expected = 0}
+/* id, size, flags, result */
+#define NEW_MEMFD(i, s, f, e) \
+	{.kind = KVM_STEP_MEMFD, .id = i, .size = s, .options = f, .expected = e}
+/* address, size, attributes, flags, result */
+#define ATTRIBUTES(g, s, o, f, e) \
+	{.kind = KVM_STEP_ATTRIBUTES, .gpa = g, .size = s, .options = o, .flags = f, .expected = e}
+#define PEEK(d, o, e) \
+	{.kind = KVM_STEP_PEEK, .memfd = d, .memfd_offset = o, .expected = e}
 #define NO_ARG(k) {.kind = k, .no_arg = true, .expected = -EFAULT}
 
 #define BITS KVM_BITS

@@ -21,7 +21,58 @@ static int fake_make(struct kvm_vm *vm)
 	vcpu->smbase = pages(KVM_TABLE_CODE - 8);
 	vm->vcpu = vcpu;
 	vm->ring = vcpu->ring;
+	vm->coalesced = (void *)((char *)vcpu->run + pages(FAKE_KVM_RING_PAGE));
 	vm->next = 0;
+	return 0;
+}
+
+static uint64_t bytes_at(const void *bytes, unsigned size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, bytes, size);
+	return value;
+}
+
+static struct kvm_seen_exit see_exit(const struct kvm_run *run)
+{
+	struct kvm_seen_exit seen = {.pio = run->exit_reason == KVM_EXIT_IO};
+
+#ifdef KVM_RUN_X86_SMM
+	seen.smm = run->flags & KVM_RUN_X86_SMM;
+#endif
+	seen.writes = seen.pio ? run->io.direction == KVM_EXIT_IO_OUT : run->mmio.is_write;
+	seen.addr = seen.pio ? run->io.port : run->mmio.phys_addr;
+	seen.size = seen.pio ? run->io.size : run->mmio.len;
+	if (seen.writes)
+		seen.value = bytes_at(seen.pio ? (const char *)run + run->io.data_offset
+					       : (const void *)run->mmio.data,
+				      seen.size);
+	return seen;
+}
+
+static int fake_transfer(struct kvm_vm *vm, struct kvm_transfer *transfer)
+{
+	struct fake_kvm_vcpu *vcpu = vm->vcpu;
+	uint64_t value = transfer->value;
+	unsigned size = transfer->size;
+	int r;
+
+	vcpu->as_id = transfer->as_id;
+	if (transfer->pio)
+		r = transfer->writes
+			    ? fake_kvm_vcpu_out(vcpu, (uint16_t)transfer->addr, &value, size)
+			    : fake_kvm_vcpu_in(vcpu, (uint16_t)transfer->addr, size);
+	else
+		r = transfer->writes ? fake_kvm_vcpu_store(vcpu, transfer->as_id, transfer->addr,
+							   &value, size)
+				     : fake_kvm_vcpu_load(vcpu, transfer->as_id, transfer->addr,
+							  &value, size);
+	if (r < 0)
+		return r;
+	transfer->nexits = (unsigned)r;
+	if (r == 1)
+		transfer->exit = see_exit(vcpu->run);
 	return 0;
 }
 
@@ -56,10 +107,12 @@ static void fake_end(struct kvm_vm *vm)
 {
 	vm->vcpu = NULL;
 	vm->ring = NULL;
+	vm->coalesced = NULL;
 }
 
 static const struct kvm_guest fake_guest = {
 	.make = fake_make,
+	.transfer = fake_transfer,
 	.access = fake_access,
 	.clock = fake_clock,
 	.smi = fake_smi,
@@ -81,6 +134,7 @@ void probe_double(struct fake_kvm *kvm, struct kvm_vm *vm)
 	assert_int_equal(kvm_vm_probe(&probed), 0);
 	assert_int_equal(kvm_vm_probe_guest(&probed), 0);
 	vm->limits = probed.limits;
+	kvm_vm_end(&probed);
 	fake_kvm_free(scratch);
 }
 
@@ -108,11 +162,11 @@ bool agree_on(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *st
 	results[1] = other ? kvm_step_run(other, step) : results[0];
 	if (results[0] != results[1])
 		return false;
-	return !other || step->kind != KVM_STEP_GET ||
+	return !other || (step->kind != KVM_STEP_GET && step->kind < KVM_STEP_STORE) ||
 	       memcmp(vm->words, other->words, sizeof(vm->words)) == 0;
 }
 
-static int result_of_both(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step)
+int result_of_both(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step)
 {
 	char text[512];
 	int results[2];
@@ -185,7 +239,7 @@ static void assert_all_happened(const struct fake_kvm *kvm, const struct kvm_lim
 	print_message("\n");
 	if (nsteps < DEFAULT_STEPS)
 		return;
-	for (unsigned op = FAKE_KVM_CREATE; op < FAKE_KVM_NOPS; op++)
+	for (unsigned op = FAKE_KVM_CREATE; op < FAKE_KVM_ASSIGN; op++)
 		assert_true(kvm->count[op] != 0 || op == FAKE_KVM_RESET);
 	for (size_t i = 0; i < LENGTH(errors); i++)
 		if (!errors[i].is_possible || errors[i].is_possible(limits))
@@ -452,14 +506,26 @@ static void add_tests(struct CMUnitTest *tests, const struct kvm_sequence *table
 
 int run_table(const char *group, void (*test)(void **state))
 {
-	size_t ntests = kvm_table_length + kvm_dirty_table_length;
-	struct CMUnitTest *tests = calloc(ntests, sizeof(*tests));
+	const struct {
+		const struct kvm_sequence *sequences;
+		size_t length;
+	} tables[] = {
+		{kvm_table, kvm_table_length},
+		{kvm_dirty_table, kvm_dirty_table_length},
+		{kvm_bus_table, kvm_bus_table_length},
+		{kvm_gmem_table, kvm_gmem_table_length},
+	};
+	size_t ntests = kvm_table_length + kvm_dirty_table_length + kvm_bus_table_length +
+			kvm_gmem_table_length;
+	struct CMUnitTest *tests = calloc(ntests, sizeof(*tests)), *next = tests;
 	int r;
 
 	if (!tests)
 		return 1;
-	add_tests(tests, kvm_table, kvm_table_length, test);
-	add_tests(&tests[kvm_table_length], kvm_dirty_table, kvm_dirty_table_length, test);
+	for (size_t i = 0; i < LENGTH(tables); i++) {
+		add_tests(next, tables[i].sequences, tables[i].length, test);
+		next += tables[i].length;
+	}
 	r = _cmocka_run_group_tests(group, tests, ntests, NULL, NULL);
 	free(tests);
 	return r;

@@ -31,6 +31,8 @@ int run_table(const char *group, void (*test)(void **state));
 
 /* The results of two VMs for one step, or twice that of the one if other is NULL. */
 bool agree_on(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step, int results[2]);
+/* The same, and it is no matter whether they agree: they do. */
+int result_of_both(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step);
 void assert_agreement(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step);
 
 /* A double, as a VM too, and another VM, NULL for none: slots and bits (kvm-probe.h). */
@@ -47,5 +49,12 @@ void walk(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other);
  * rings, they are told of it. For empty VMs.
  */
 void walk_dirty(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other, bool rings);
+
+/*
+ * The same with ioeventfds and coalesced zones, and a guest that stores to them: which eventfd was
+ * signalled, what the ring has, and what exited (kvm-trial-bus.c). For empty VMs with a vCPU. Of
+ * the steps that are more than the default, one in 16.
+ */
+void walk_channels(struct fake_kvm *kvm, struct kvm_vm *vm, struct kvm_vm *other);
 
 #endif

@@ -13,6 +13,7 @@
 #include "kvm-trial.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 /* ---- the table on the double ---- */
 
@@ -25,6 +26,9 @@ static const struct fake_kvm_config kinds_of_double[] = {
 	{.max_gfn = (UINT64_C(1) << 40) - 1, .hva_limit = UINT64_C(0x7ffffffff000)},
 	{.version = FAKE_KVM_6_12},
 	{.version = FAKE_KVM_6_18, .spaces = 1, .emulates = true, .shadow_mmu = true},
+	{.version = FAKE_KVM_6_18, .plain_attributes = true},
+	{.version = FAKE_KVM_6_18, .no_gmem_flags = true},
+	{.version = FAKE_KVM_6_12, .private_vm = true},
 	{.pml = true},
 	{.shadow_mmu = true},
 };
@@ -40,6 +44,7 @@ static bool run_on_double(const struct kvm_sequence *sequence, const struct fake
 	if (runs)
 		assert_int_equal(kvm_table_run(&vm, sequence, report_step, NULL), 0);
 	assert_valid(kvm);
+	kvm_vm_end(&vm);
 	fake_kvm_free(kvm);
 	return runs;
 }
@@ -104,6 +109,7 @@ static unsigned run_whole_table(struct liar *liar)
 		vm.data = liar;
 		if (!kvm_vm_lacks(&vm, &kvm_table[i]))
 			wrong += kvm_table_run(&vm, &kvm_table[i], NULL, NULL);
+		kvm_vm_end(&vm);
 		fake_kvm_free(liar->kvm);
 	}
 	return wrong;
@@ -252,6 +258,25 @@ static void double_stays_valid_under_random_accesses(void **state)
 	}
 }
 
+static void double_stays_valid_under_random_channels(void **state)
+{
+	static const struct fake_kvm_config kinds[] = {
+		{0},
+		{.version = FAKE_KVM_6_12, .spaces = 1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < LENGTH(kinds); i++) {
+		struct fake_kvm *kvm = fake_kvm_new(&kinds[i]);
+		struct kvm_vm vm = as_vm(kvm);
+
+		probe_double(kvm, &vm);
+		walk_channels(kvm, &vm, NULL);
+		kvm_vm_end(&vm);
+		fake_kvm_free(kvm);
+	}
+}
+
 static void random_steps_find_a_kvm_that_lies(void **state)
 {
 	struct fake_kvm *kvm = fake_kvm_new(NULL);
@@ -288,6 +313,7 @@ static int run_checkers(void)
 		cmocka_unit_test(probe_finds_every_difference),
 		cmocka_unit_test(double_stays_valid_under_random_steps),
 		cmocka_unit_test(double_stays_valid_under_random_accesses),
+		cmocka_unit_test(double_stays_valid_under_random_channels),
 	};
 
 	return cmocka_run_group_tests_name("checkers", tests, NULL, NULL);
@@ -295,7 +321,13 @@ static int run_checkers(void)
 
 int main(void)
 {
-	int failed = run_table("table on the double", run_sequence_on_doubles);
+	int failed;
+
+	/* Where the tables have a guest's memory. */
+	if (mmap((void *)(UINT64_C(1) << 30), pages(KVM_TABLE_PAGES), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
+		return 1;
+	failed = run_table("table on the double", run_sequence_on_doubles);
 
 	failed += run_checkers();
 	return failed ? 1 : 0;

@@ -5,8 +5,8 @@
  * test-kvm-table.c.
  *
  * KVMAS_SEED and KVMAS_STEPS set the random run; KVMAS_REQUIRE_KVM=1 makes a missing /dev/kvm a
- * failure. With the argument "random" (steps), "dirty" (what a vCPU marks) or "table" there is just
- * that.
+ * failure. With the argument "random" (steps), "dirty" (what a vCPU marks), "channels" (ioeventfds
+ * and coalesced zones) or "table" there is just that.
  */
 #include "fake-kvm-fixture.h"
 #include "fake-kvm-uapi.h"
@@ -46,12 +46,14 @@ static void open_real(struct kvm_vm *vm)
 	vm->limits.small_ring = guest_limits.small_ring;
 	vm->limits.reads_mark = guest_limits.reads_mark;
 	vm->limits.watches = guest_limits.watches;
+	vm->limits.room = guest_limits.room;
 }
 
 static void close_real(struct kvm_vm *vm)
 {
 	if (vm->guest)
 		vm->guest->end(vm);
+	kvm_vm_end(vm);
 	close(vm->fd);
 }
 
@@ -84,12 +86,20 @@ static struct fake_kvm *double_of(const struct kvm_vm *real, struct kvm_vm *vm)
 		.pml = !real->limits.small_ring,
 		.shadow_mmu = !real->limits.reads_mark,
 		.emulates = !real->limits.watches,
+		.no_gmem_flags = !real->limits.memfd_flags,
+		.plain_attributes = real->limits.attributes,
 	});
 
 	*vm = as_vm(kvm);
 	probe_double(kvm, vm);
 	assert_memory_equal(&vm->limits, &real->limits, sizeof(vm->limits));
 	return kvm;
+}
+
+static void close_double(struct fake_kvm *kvm, struct kvm_vm *vm)
+{
+	kvm_vm_end(vm);
+	fake_kvm_free(kvm);
 }
 
 static void run_sequence_live(void **state)
@@ -107,16 +117,17 @@ static void run_sequence_live(void **state)
 		skip();
 	}
 	kvm = double_of(&real, &vm);
-	for (const struct kvm_step *step = sequence->steps; step->kind != KVM_STEP_END; step++)
-		assert_agreement(&vm, &real, step);
+	for (const struct kvm_step *step = sequence->steps; step->kind != KVM_STEP_END; step++) {
+		int r = result_of_both(&vm, &real, step);
+
+		/* Both agree; are they also as the table says? */
+		if (r != step->expected)
+			report_step(NULL, step, r);
+		assert_int_equal(r, step->expected);
+	}
 	assert_same_slots(kvm, &vm, &real);
 	close_real(&real);
-	fake_kvm_free(kvm);
-
-	/* Both agree; are they also as the table says? */
-	open_real(&real);
-	assert_int_equal(kvm_table_run(&real, sequence, report_step, NULL), 0);
-	close_real(&real);
+	close_double(kvm, &vm);
 }
 
 static void double_has_the_capabilities_of_the_real_kvm(void **state)
@@ -136,6 +147,15 @@ static void double_has_the_capabilities_of_the_real_kvm(void **state)
 		KVM_CAP_DISABLE_QUIRKS2,
 		KVM_CAP_USER_MEMORY2,
 		KVM_CAP_GUEST_MEMFD,
+		KVM_CAP_GUEST_MEMFD_FLAGS,
+		KVM_CAP_MEMORY_FAULT_INFO,
+		KVM_CAP_MEMORY_ATTRIBUTES,
+		KVM_CAP_VM_TYPES,
+		KVM_CAP_IOEVENTFD,
+		KVM_CAP_IOEVENTFD_NO_LENGTH,
+		KVM_CAP_IOEVENTFD_ANY_LENGTH,
+		KVM_CAP_COALESCED_MMIO,
+		KVM_CAP_COALESCED_PIO,
 		KVM_CAP_NR_MEMSLOTS,
 		KVM_CAP_READONLY_MEM,
 		KVM_CAP_X86_SMM,
@@ -223,7 +243,7 @@ static void double_and_real_kvm_agree_on_random_steps(void **state)
 	kvm = double_of(&real, &vm);
 	walk(kvm, &vm, &real);
 	close_real(&real);
-	fake_kvm_free(kvm);
+	close_double(kvm, &vm);
 }
 
 static void compare_dirty_walks(bool rings)
@@ -240,7 +260,7 @@ static void compare_dirty_walks(bool rings)
 	kvm = double_of(&real, &vm);
 	walk_dirty(kvm, &vm, &real, rings);
 	close_real(&real);
-	fake_kvm_free(kvm);
+	close_double(kvm, &vm);
 }
 
 static void double_and_real_kvm_agree_on_what_a_guest_marks(void **state)
@@ -255,20 +275,73 @@ static void double_and_real_kvm_agree_on_what_is_in_a_ring(void **state)
 	compare_dirty_walks(true);
 }
 
+static void double_and_real_kvm_agree_on_channels(void **state)
+{
+	struct kvm_vm real, vm;
+	struct fake_kvm *kvm;
+
+	(void)state;
+	open_real(&real);
+	if (!real.guest || !real.limits.channels) {
+		close_real(&real);
+		print_message("needs a vCPU, ioeventfds and coalesced zones\n");
+		skip();
+	}
+	kvm = double_of(&real, &vm);
+	walk_channels(kvm, &vm, &real);
+	close_real(&real);
+	close_double(kvm, &vm);
+}
+
+/* A file of another VM is none. */
+static void guest_memfd_of_another_vm_returns_einval(void **state)
+{
+	const struct kvm_step memfd = {.kind = KVM_STEP_MEMFD, .size = {KVM_FROM_ZERO, 4, 0}};
+	struct kvm_step bind = {
+		.kind = KVM_STEP_SET2,
+		.size = {KVM_FROM_ZERO, 4, 0},
+		.hva = {KVM_FROM_MEM, 0, 0},
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.memfd = KVM_MEMFD_FD,
+	};
+	struct kvm_vm real, other;
+
+	(void)state;
+	open_real(&real);
+	open_real(&other);
+	if (!real.limits.guest_memfd) {
+		close_real(&other);
+		close_real(&real);
+		print_message("needs KVM_CAP_GUEST_MEMFD\n");
+		skip();
+	}
+	assert_int_equal(kvm_step_run(&other, &memfd), 0);
+	assert_int_equal(kvm_step_run(&real, &memfd), 0);
+	bind.memfd = other.memfds[0];
+	assert_int_equal(kvm_step_run(&real, &bind), -EINVAL);
+	bind.memfd = KVM_MEMFD_FD;
+	assert_int_equal(kvm_step_run(&real, &bind), 0);
+	close_real(&other);
+	close_real(&real);
+}
+
 static void print_limits(void)
 {
 	struct kvm_vm real;
 
 	open_real(&real);
-	print_message("live: %u space(s), %u slots, readonly %d, region2 %d, guest_memfd %d, "
-		      "quirks %#llx, last gfn %#llx, hva limit %#llx; guest %d, ring %d, of one "
-		      "page %d, reads mark %d, watches %d\n",
-		      real.limits.spaces, real.limits.nr_memslots, real.limits.readonly_mem,
-		      real.limits.region2, real.limits.guest_memfd,
-		      (unsigned long long)real.limits.quirks,
-		      (unsigned long long)real.limits.max_gfn,
-		      (unsigned long long)real.limits.hva_limit, has_guest, real.limits.ring,
-		      real.limits.small_ring, real.limits.reads_mark, real.limits.watches);
+	print_message(
+		"live: %u space(s), %u slots, readonly %d, region2 %d, guest_memfd %d, "
+		"quirks %#llx, last gfn %#llx, hva limit %#llx; guest %d, ring %d, of one "
+		"page %d, reads mark %d, watches %d; channels %d, room %u, memfd flags %#llx, "
+		"attributes %d\n",
+		real.limits.spaces, real.limits.nr_memslots, real.limits.readonly_mem,
+		real.limits.region2, real.limits.guest_memfd,
+		(unsigned long long)real.limits.quirks, (unsigned long long)real.limits.max_gfn,
+		(unsigned long long)real.limits.hva_limit, has_guest, real.limits.ring,
+		real.limits.small_ring, real.limits.reads_mark, real.limits.watches,
+		real.limits.channels, real.limits.room, (unsigned long long)real.limits.memfd_flags,
+		real.limits.attributes);
 	close_real(&real);
 }
 
@@ -278,7 +351,11 @@ static int run(const char *part)
 		cmocka_unit_test(double_has_the_capabilities_of_the_real_kvm),
 		cmocka_unit_test(forked_child_gets_eio_from_the_real_kvm),
 		cmocka_unit_test(dead_vm_answers_as_the_dead_double),
+		cmocka_unit_test(guest_memfd_of_another_vm_returns_einval),
 		cmocka_unit_test(double_and_real_kvm_agree_on_random_steps),
+	};
+	const struct CMUnitTest channel_tests[] = {
+		cmocka_unit_test(double_and_real_kvm_agree_on_channels),
 	};
 	const struct CMUnitTest dirty_tests[] = {
 		cmocka_unit_test(double_and_real_kvm_agree_on_what_a_guest_marks),
@@ -290,6 +367,8 @@ static int run(const char *part)
 		r += cmocka_run_group_tests_name("live", tests, NULL, NULL);
 	if (!part || strcmp(part, "dirty") == 0)
 		r += cmocka_run_group_tests_name("live, dirty pages", dirty_tests, NULL, NULL);
+	if (!part || strcmp(part, "channels") == 0)
+		r += cmocka_run_group_tests_name("live, channels", channel_tests, NULL, NULL);
 	if (!part || strcmp(part, "table") == 0)
 		r += run_table("table on the real KVM", run_sequence_live);
 	return r;
