@@ -192,6 +192,7 @@ int kvmas_begin(struct kvmas *kvmas);
  * @return 0; -ECANCELED if an inner level was aborted; -ENOMEM; -E2BIG past a cap of the
  *         kvmas_config; what a listener's prepare, or a VMM's pause, refused with; -ENOSPC when
  *         KVM's slots do not suffice; -ERANGE for memory past the guest's addresses (gpa_bits);
+ *         -EOPNOTSUPP for what KVM cannot do with a guest_memfd (private memory);
  *         what KVM refused an operation with; -ENOTRECOVERABLE if KVM refused the
  *         undoing as well: the slots then differ from the views, and every later commit tries
  *         again to bring them in step; -EINVAL without begin; -EBUSY in a listener callback,
@@ -216,6 +217,9 @@ int kvmas_abort(struct kvmas *kvmas);
  *
  * A block may change its size, up to a maximum that is mapped from the start, so that its hva
  * stays; and parts of it can be given back to the host.
+ *
+ * A block may have a guest_memfd besides, a file of KVM's for what only the guest may see: see
+ * private memory. Its hva is then what the guest shares.
  * ------------------------------------------------------------------------------------------ */
 
 /** Where a RAM block's memory comes from. Since: 0.1 */
@@ -226,7 +230,8 @@ enum kvmas_ram_source {
 	KVMAS_RAM_CALLER, /* hva, memory of the caller's, which must outlive the block */
 };
 
-/** Bits of kvmas_ram_config.flags. None but READONLY applies to KVMAS_RAM_CALLER. Since: 0.1 */
+/** Bits of kvmas_ram_config.flags. Only READONLY and GUEST_MEMFD apply to KVMAS_RAM_CALLER.
+ *  Since: 0.1 */
 enum kvmas_ram_flags {
 	KVMAS_RAM_HUGETLB =
 		1u << 0,         /* reserved huge pages of the default size, whole; ANON, MEMFD */
@@ -237,6 +242,8 @@ enum kvmas_ram_flags {
 	KVMAS_RAM_FORK = 1u << 4,     /* keep it in forked children */
 	KVMAS_RAM_PRIVATE = 1u << 5,  /* FILE: copy on write, the file never changes */
 	KVMAS_RAM_READONLY = 1u << 6, /* mapped without write access: for ROM regions only */
+	KVMAS_RAM_GUEST_MEMFD = 1u << 7, /* guest_memfd holds what is private; not with PRIVATE or
+					    READONLY */
 };
 
 /** How a RAM block is made. Since: 0.1 */
@@ -258,6 +265,12 @@ struct kvmas_ram_config {
 	 * takes no memory until it is used. With HUGETLB, and for a READONLY file that ends before:
 	 * size only. A memfd has this size from the start, CALLER's memory too. */
 	uint64_t max_size;
+	/* GUEST_MEMFD: a guest_memfd of the VM that is to show the block (duplicated, the caller
+	 * keeps its own), and the page-aligned offset in it of the block's first byte. It must hold
+	 * max_size. One that may be mapped can be the block's source as well, KVMAS_RAM_FILE at the
+	 * same offset: what is shared and what is private are then the same pages. */
+	int guest_memfd;
+	uint64_t guest_memfd_offset;
 };
 
 /**
@@ -265,8 +278,9 @@ struct kvmas_ram_config {
  *
  * @kvmas: whose allocation and log hooks it uses.
  * @return 0; -EINVAL for size 0 or too large to map, a max_size below size or one that cannot be,
- *         a missing name, an unaligned hva or fd_offset, a regular file that ends before size, a
- *         size that is not whole huge pages with HUGETLB, flags that do not fit the source;
+ *         a missing name, an unaligned hva or offset, a regular file that ends before size, a size
+ *         that is not whole huge pages with HUGETLB, flags that do not fit the source or each
+ *         other, a guest_memfd that is none, ends before max_size, or is the source elsewhere;
  *         -ENOMEM; what mmap(2), memfd_create(2), fcntl(2), fstat(2) or madvise(2) said (PREFAULT
  *         needs Linux 5.14, else -EINVAL).
  * Cost: with PREFAULT, every page is touched. Since: 0.1
@@ -313,8 +327,9 @@ int kvmas_ram_mark(struct kvmas_ram *ram, uint64_t offset, uint64_t size);
  * (kvmas_region_set_size); to grow, grow the block first; both orders may stand in one transaction.
  *
  * What a commit has added is dirty for every client; it reads as zero, or as the file. What one has
- * taken away goes back to the host, and stays mapped: whoever still holds an old view reads zero
- * there. CALLER's memory and a shared file stay as they are: what lies in them is their owner's.
+ * taken away goes back to the host, both sides of it, and stays mapped: whoever still holds an old
+ * view reads zero there. CALLER's memory and a shared file stay as they are, and their guest_memfd:
+ * what lies in them is their owner's.
  *
  * @size: bytes, rounded up to the host's page size. A regular file must hold them.
  * @return 0; -EINVAL for size 0, past the maximal size or the file's end; -EBUSY while there is a
@@ -332,12 +347,14 @@ int kvmas_ram_resize(struct kvmas_ram *ram, uint64_t size);
  * from, and that show some byte of it, are asked before, and may refuse. KVM needs no telling.
  *
  * HUGETLB pages go to the host's pool: one that is touched again when none is left is a SIGBUS.
+ * With a guest_memfd both sides go: the guest finds zeroes whether it shares the page or not.
  *
  * @offset, @size: whole pages of the block, huge ones with HUGETLB.
  * @return 0; -EINVAL for size 0, unaligned, past the end of the block, or READONLY; -EOPNOTSUPP
  *         for CALLER, whose memory only its owner knows how to give back; what a listener refused
  *         with; what madvise(2) said (-EINVAL for locked memory, and for HUGETLB ANON before Linux
- *         5.18); -EBUSY inside a transaction or a listener callback; -EIO.
+ *         5.18) or, of a guest_memfd, fallocate(2); -EBUSY inside a transaction or a listener
+ *         callback; -EIO.
  * Cost: what listeners do, and for each space with one that wants to be asked a walk over its view.
  * Since: 0.1
  */
@@ -1110,7 +1127,7 @@ struct kvmas_slot {
 	uint64_t size;
 	struct kvmas_ram *ram;
 	uint64_t ram_offset;
-	uint32_t flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
+	uint32_t flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MEM_GUEST_MEMFD */
 };
 
 /** When neighbouring slots of an address space that show contiguous host memory alike, whatever
@@ -1194,6 +1211,12 @@ struct kvmas_kvm_config {
 	 * make an entry (struct kvm_dirty_gfn); the kernel keeps some hundreds of them to itself.
 	 * Must be switched on before the VM has vCPUs, so the tie is made before them. Else 0. */
 	unsigned ring_size;
+	/* Asked, when the guest wants pages of a block with a guest_memfd to be private, or shared,
+	 * whether they shall be: 0; or a negative errno, which kvmas_vcpu_handle_exit returns, and
+	 * nothing is done. On the vCPU's thread, with a view pinned by its reader, no lock held; as
+	 * a device callback it may call everything. NULL: they shall. */
+	int (*convert)(void *data, uint64_t gpa, uint64_t size, bool is_private);
+	void *convert_data;
 };
 
 /**
@@ -1400,11 +1423,62 @@ struct kvmas_kvm_stats {
 	uint64_t ring_resets;  /* KVM_RESET_DIRTY_RINGS calls */
 	uint64_t ring_full;    /* KVM_EXIT_DIRTY_RING_FULL exits, answered by the library */
 	uint64_t refused;      /* accesses that a device, or its access rules, refused */
+	uint64_t conversions;  /* KVM_EXIT_MEMORY_FAULT exits, answered by the library */
 };
 
 /** Read the counters into a struct whose struct_size is set: each is exact, together they are no
  *  snapshot. Since: 0.1 */
 void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret);
+
+/* ------------------------------------------------------------------------------------------
+ * Private memory: pages that only the guest may see come from a guest_memfd, a file of KVM's
+ * (Linux 6.8; for VMs without private memory 6.18), and each page of the guest is private or
+ * shared, as the VM's attributes say. A RAM block has both: KVMAS_RAM_GUEST_MEMFD. What the VMM,
+ * devices and DMA see of it is the shared side, whatever the guest sees; unless the file may be
+ * mapped, and is the source as well.
+ *
+ * What KVM cannot do with the slots of such a block (virt/kvm/kvm_main.c) a commit refuses, with
+ * -EOPNOTSUPP, before anything is changed: to show it readonly; to log it, at whoever's wish, also
+ * a wish for everything; to show a page of the file twice, in one as_id or two, through one block
+ * or two; any slot of it where KVM has no guest_memfd (KVM_CAP_GUEST_MEMFD, KVM_CAP_USER_MEMORY2).
+ * Nor does such a slot move: it is deleted and made anew, and keeps its contents, which are the
+ * file's. (In a TDX guest a page that was gone must be accepted anew: declare boundaries, or make
+ * regions unmergeable, so that slots are not torn.)
+ *
+ * Who wants a second view of what is shared, or one that can be logged, or SMM's, makes a second
+ * block over the same memory without the flag: CALLER at the first one's hva, or FILE.
+ * ------------------------------------------------------------------------------------------ */
+
+/** Bits of kvmas_kvm_create_guest_memfd's flags. Since: 0.1 */
+enum kvmas_guest_memfd_flags {
+	KVMAS_GUEST_MEMFD_MMAP = 1u << 0,        /* it may be mapped, shared */
+	KVMAS_GUEST_MEMFD_INIT_SHARED = 1u << 1, /* its pages are shared at first: with MMAP, what
+						    is mapped may be touched */
+};
+
+/**
+ * Make a guest_memfd for this VM: what a KVMAS_RAM_GUEST_MEMFD block is made of.
+ *
+ * @size: in whole host pages; for good.
+ * @return a file descriptor, the caller's, closed on exec; -EINVAL for size 0, unaligned, or flags
+ *         that are none; -EOPNOTSUPP for a KVM without guest_memfd for this type of VM, or without
+ *         such flags (KVM_CAP_GUEST_MEMFD_FLAGS); what KVM said; -EIO.
+ * Since: 0.1
+ */
+int kvmas_kvm_create_guest_memfd(struct kvmas_kvm *kvm, uint64_t size, unsigned flags);
+
+/**
+ * Say that pages of the guest are private from now on, or shared. That is the VM's, by gpa, in all
+ * its address spaces, whatever slots are there or will be: no part of a transaction, and not undone
+ * with one. No page is given back: kvmas_ram_discard does that, for both sides. Pages are shared at
+ * first.
+ *
+ * @gpa, @size: page-aligned.
+ * @return 0; -EINVAL for unaligned, empty or past 2^64; -EOPNOTSUPP for a VM without private memory
+ *         (KVM_CAP_MEMORY_ATTRIBUTES); what KVM said; -EIO.
+ * Since: 0.1
+ */
+int kvmas_kvm_set_private(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size, bool is_private);
 
 /* ------------------------------------------------------------------------------------------
  * vCPUs: a KVM exit answered in the space that the vCPU was in; and the gate, through which vCPU
@@ -1482,11 +1556,18 @@ struct kvmas_reader *kvmas_vcpu_get_reader(struct kvmas_vcpu *vcpu);
  * as_id, KVM_EXIT_IO in the PIO space, KVM_EXIT_DIRTY_RING_FULL by reading the dirty rings. Memory
  * that is in the view by then is read or written, and marked dirty; where nothing answers, reads
  * give ones and writes are dropped.
+ *
+ * KVM_EXIT_MEMORY_FAULT, where VMs have private memory, and all of what it speaks of is shown of
+ * blocks with a guest_memfd: the pages become private, or shared, as the guest asks. The side that
+ * it leaves goes back to the host (of CALLER's memory nothing, of HUGETLB whole huge pages; of a
+ * shared FILE, too), and what becomes shared is dirty for every client.
+ *
  * Called by the vCPU's thread only.
  *
  * @return 1 if the exit was answered; 0 if it is the VMM's own; -EINVAL for a kvm_run that makes
- *         no sense; what KVM_RESET_DIRTY_RINGS was refused with, after which the vCPU exits again;
- *         -EIO, also if KVM has reset less than was read.
+ *         no sense; what kvmas_kvm_config.convert, or KVM_SET_MEMORY_ATTRIBUTES, refused a
+ *         conversion with; what KVM_RESET_DIRTY_RINGS was refused with, after which the vCPU exits
+ *         again; -EIO, also if KVM has reset less than was read.
  * Since: 0.1
  */
 int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu);
@@ -1495,7 +1576,8 @@ int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu);
  * Run the vCPU: pass the gate, KVM_RUN, leave the gate. Called by the vCPU's thread only, which
  * waits here while the gate is closed.
  *
- * @return 0 when KVM_RUN returned with an exit to be handled, whether the gate asked or not; 1 if
+ * @return 0 when KVM_RUN returned with an exit to be handled, whether the gate asked or not (also
+ *         KVM_EXIT_MEMORY_FAULT, for which KVM says -EFAULT); 1 if
  *         the gate ended it: look for other work and call again (a signal of the VMM's that sets
  *         no immediate_exit may have come as well: nothing tells); -EINTR if something else did,
  *         also when the gate did and the VMM's immediate_exit is set (or a kick came late: call

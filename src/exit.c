@@ -9,6 +9,7 @@
 
 #include "dispatch.h"
 #include "kvm/binding.h"
+#include "kvm/private.h"
 #include "kvm/vcpu.h"
 
 /* What a vCPU waits for: *count* accesses of *size* bytes to one address. */
@@ -120,6 +121,8 @@ int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu)
 		return handle_pio(vcpu);
 	case KVM_EXIT_DIRTY_RING_FULL:
 		return handle_ring_full(vcpu);
+	case KVM_EXIT_MEMORY_FAULT:
+		return kas_private_handle_fault(vcpu);
 	default:
 		return 0;
 	}

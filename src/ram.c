@@ -54,12 +54,12 @@ uint64_t kas_page_size(void)
 /* Which flags fit which source. */
 static const unsigned allowed_flags[] = {
 	[KVMAS_RAM_ANON] = KVMAS_RAM_HUGETLB | KVMAS_RAM_THP | KVMAS_RAM_PREFAULT | KVMAS_RAM_DUMP |
-			   KVMAS_RAM_FORK,
+			   KVMAS_RAM_FORK | KVMAS_RAM_GUEST_MEMFD,
 	[KVMAS_RAM_MEMFD] = KVMAS_RAM_HUGETLB | KVMAS_RAM_THP | KVMAS_RAM_PREFAULT |
-			    KVMAS_RAM_DUMP | KVMAS_RAM_FORK,
+			    KVMAS_RAM_DUMP | KVMAS_RAM_FORK | KVMAS_RAM_GUEST_MEMFD,
 	[KVMAS_RAM_FILE] = KVMAS_RAM_THP | KVMAS_RAM_PREFAULT | KVMAS_RAM_DUMP | KVMAS_RAM_FORK |
-			   KVMAS_RAM_PRIVATE | KVMAS_RAM_READONLY,
-	[KVMAS_RAM_CALLER] = KVMAS_RAM_READONLY,
+			   KVMAS_RAM_PRIVATE | KVMAS_RAM_READONLY | KVMAS_RAM_GUEST_MEMFD,
+	[KVMAS_RAM_CALLER] = KVMAS_RAM_READONLY | KVMAS_RAM_GUEST_MEMFD,
 };
 
 static int check_config(const struct kvmas_ram_config *config)
@@ -266,11 +266,16 @@ static int init_block(struct kvmas_ram *ram, const struct kvmas_ram_config *conf
 	err = kas_dirty_new(ram->home, ram->max_size >> ram->page_shift, &ram->dirty);
 	if (err)
 		goto free_name;
-	err = map_block(ram, config);
+	err = kas_guest_memfd_init(&ram->guest_memfd, config);
 	if (err)
 		goto end_dirty;
+	err = map_block(ram, config);
+	if (err)
+		goto close_guest_memfd;
 	return 0;
 
+close_guest_memfd:
+	kas_guest_memfd_fini(&ram->guest_memfd);
 end_dirty:
 	kas_dirty_end(ram->dirty);
 free_name:
@@ -354,6 +359,7 @@ void kvmas_ram_unref(struct kvmas_ram *ram)
 	home = ram->home;
 	kas_dirty_end(ram->dirty);
 	unmap_block(ram);
+	kas_guest_memfd_fini(&ram->guest_memfd);
 	pthread_mutex_destroy(&ram->lock);
 	kas_sources_fini(&ram->sources);
 	if (ram->destroy)
@@ -499,9 +505,33 @@ int kas_ram_prefault(const struct kvmas_ram *ram, uint64_t offset, uint64_t size
 	return ram->flags & KVMAS_RAM_PREFAULT ? prefault(ram, offset, size) : 0;
 }
 
-int kas_ram_give_back(const struct kvmas_ram *ram, uint64_t offset, uint64_t size)
+static int give_back_shared(const struct kvmas_ram *ram, uint64_t offset, uint64_t size)
 {
 	bool shared = ram->fd >= 0 && !(ram->flags & KVMAS_RAM_PRIVATE);
 
 	return madvise(ram->hva + offset, size, shared ? MADV_REMOVE : MADV_DONTNEED) ? -errno : 0;
+}
+
+int kas_ram_give_back(const struct kvmas_ram *ram, uint64_t offset, uint64_t size)
+{
+	int err = give_back_shared(ram, offset, size);
+
+	if (err || !kas_guest_memfd_is_there(&ram->guest_memfd) || ram->guest_memfd.is_source)
+		return err;
+	return kas_guest_memfd_give_back(&ram->guest_memfd, offset, size);
+}
+
+int kas_ram_give_back_side(const struct kvmas_ram *ram, uint64_t offset, uint64_t size,
+			   bool private_side)
+{
+	uint64_t first = (offset + ram->unit - 1) & ~(ram->unit - 1);
+	uint64_t end = (offset + size) & ~(ram->unit - 1);
+
+	if (ram->guest_memfd.is_source)
+		return 0;
+	if (private_side)
+		return kas_guest_memfd_give_back(&ram->guest_memfd, offset, size);
+	if (!ram->mapped || first >= end)
+		return 0;
+	return give_back_shared(ram, first, end - first);
 }

@@ -4,6 +4,7 @@
 #define KAS_RAM_H
 
 #include "dirty.h"
+#include "guest_memfd.h"
 #include "object.h"
 #include "sources.h"
 
@@ -29,6 +30,7 @@ struct kvmas_ram {
 	bool writable; /* by this process */
 	int fd;        /* ours; -1 for none */
 	uint64_t fd_offset;
+	struct guest_memfd guest_memfd;
 	struct dirty *dirty;
 	struct sources sources;
 	void (*destroy)(void *data);
@@ -63,7 +65,12 @@ void kas_ram_settle(struct kvmas_ram *ram);
 int kas_ram_check_backing(const struct kvmas_ram *ram, uint64_t size);
 /* Have a part present, if that was asked for. */
 int kas_ram_prefault(const struct kvmas_ram *ram, uint64_t offset, uint64_t size);
-/* Return the memory of a part to the host; what reads find there then is zero, or the file. */
+/* Return the memory of a part to the host; what reads find there then is zero, or the file. With a
+ * guest_memfd, that of both sides. */
 int kas_ram_give_back(const struct kvmas_ram *ram, uint64_t offset, uint64_t size);
+/* The same for one side of a block with a guest_memfd: for all units of the host's memory that lie
+ * in the part. Nothing goes of the caller's memory, or where there is but one side. */
+int kas_ram_give_back_side(const struct kvmas_ram *ram, uint64_t offset, uint64_t size,
+			   bool private_side);
 
 #endif

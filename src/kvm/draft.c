@@ -17,6 +17,8 @@
 
 #include <errno.h>
 
+#include "claims.h"
+
 struct scope {
 	bool whole;
 	struct range *windows;
@@ -156,6 +158,7 @@ static int find_wanted(const struct kvm_space *space, struct plan_space *ret)
 		.as_id = space->as_id,
 		.page_size = kas_page_size(),
 		.readonly_mem = kvm->readonly_mem,
+		.guest_memfd = kvm->guest_memfd,
 	};
 	int err = 0;
 
@@ -237,6 +240,8 @@ static int attempt(struct draft *draft, struct plan *plan)
 	plan->now = kvm->now + 1;
 	for (unsigned i = 0; !err && i < kvm->nspaces; i++)
 		err = draft_space(draft, i);
+	if (!err)
+		err = kas_claims_check(kvm->object.kvmas, draft->spaces, kvm->nspaces);
 	if (!err)
 		err = kas_plan_make(kvm->object.kvmas, plan, draft->spaces, kvm->nspaces);
 	for (unsigned i = 0; i < kvm->nspaces; i++)

@@ -56,6 +56,23 @@ static uint32_t kernel_id(unsigned as_id, unsigned id)
 	return (uint32_t)as_id << 16 | id;
 }
 
+/* With memory on another side: the pages that only the guest may see. */
+static int set_private_slot(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
+{
+	const struct guest_memfd *file = &slot->ram->guest_memfd;
+	struct kvm_userspace_memory_region2 region = {
+		.slot = kernel_id(slot->as_id, slot->id),
+		.flags = slot->flags,
+		.guest_phys_addr = slot->gpa,
+		.memory_size = slot->size,
+		.userspace_addr = (uintptr_t)slot->ram->hva + slot->ram_offset,
+		.guest_memfd = (uint32_t)file->fd,
+		.guest_memfd_offset = file->offset + slot->ram_offset,
+	};
+
+	return no_count(vm_ioctl(kvm, KVM_SET_USER_MEMORY_REGION2, &region));
+}
+
 int kas_kvm_set_slot(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
 {
 	struct kvm_userspace_memory_region region = {
@@ -66,6 +83,8 @@ int kas_kvm_set_slot(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
 		.userspace_addr = (uintptr_t)slot->ram->hva + slot->ram_offset,
 	};
 
+	if (slot->flags & KVM_MEM_GUEST_MEMFD)
+		return set_private_slot(kvm, slot);
 	return no_count(vm_ioctl(kvm, KVM_SET_USER_MEMORY_REGION, &region));
 }
 
@@ -106,4 +125,22 @@ int kas_kvm_reset_rings(struct kvmas_kvm *kvm)
 int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd)
 {
 	return no_count(do_ioctl(kvm, vcpu_fd, KVM_RUN, NULL));
+}
+
+int kas_kvm_create_guest_memfd(struct kvmas_kvm *kvm, uint64_t size, uint64_t flags)
+{
+	struct kvm_create_guest_memfd create = {.size = size, .flags = flags};
+
+	return vm_ioctl(kvm, KVM_CREATE_GUEST_MEMFD, &create);
+}
+
+int kas_kvm_set_attributes(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size, uint64_t attributes)
+{
+	struct kvm_memory_attributes set = {
+		.address = gpa,
+		.size = size,
+		.attributes = attributes,
+	};
+
+	return no_count(vm_ioctl(kvm, KVM_SET_MEMORY_ATTRIBUTES, &set));
 }

@@ -13,6 +13,10 @@
  * region shows is merged with nothing, and under KVMAS_MERGE_NONE no range is. Each space merges by
  * itself: what is one slot in one space may be three in another.
  *
+ * A block with a guest_memfd has slots of its own kind, which KVM does not make readonly or logged
+ * (virt/kvm/kvm_main.c, check_memory_region_flags). Where they are wanted so, the commit is
+ * refused: mapped without its log, a page would be lost.
+ *
  * Invariants of the result:
  *   I1  sorted, disjoint, page-aligned, none touches a reserved range or contains a boundary.
  *   I2  no two neighbours could be one, by the space's policy and KVM's limits.
@@ -21,9 +25,9 @@
 #include "mapping.h"
 
 #include <errno.h>
-#include <linux/kvm.h>
 
 #include "ram.h"
+#include "uapi.h"
 
 /* KVM refuses slots of 2^31 pages and more (KVM_MEM_MAX_NR_PAGES, include/linux/kvm_host.h). Slots
  * are cut at multiples of a power of two, so that where does not depend on where one begins. */
@@ -114,6 +118,27 @@ static const struct reserved *first_reserved(const struct reserved *list, const 
 	return first;
 }
 
+/* How a slot shows a range, in flags of KVM's. */
+static uint32_t flags_of(const struct mapping_source *source, const struct flat_range *from)
+{
+	uint32_t flags = 0;
+
+	if (!kas_range_is_writable(from))
+		flags |= KVM_MEM_READONLY;
+	if (kas_logging_wanted(source->logging, source->space, from))
+		flags |= KVM_MEM_LOG_DIRTY_PAGES;
+	if (kas_guest_memfd_is_there(&from->region->ram->guest_memfd))
+		flags |= KVM_MEM_GUEST_MEMFD;
+	return flags;
+}
+
+static bool can_be_mapped(const struct mapping_source *source, uint32_t flags)
+{
+	if (!(flags & KVM_MEM_GUEST_MEMFD))
+		return true;
+	return source->guest_memfd && !(flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES));
+}
+
 static int append_pages(struct mappings *mappings, const struct mapping_source *source,
 			const struct flat_range *from, struct range pages)
 {
@@ -126,6 +151,7 @@ static int append_pages(struct mappings *mappings, const struct mapping_source *
 		.size = pages.last - pages.first + 1,
 		.ram = region->ram,
 		.ram_offset = region->ram_offset + from->offset + (pages.first - from->range.first),
+		.flags = flags_of(source, from),
 	};
 	int err;
 
@@ -133,10 +159,8 @@ static int append_pages(struct mappings *mappings, const struct mapping_source *
 		return 0; /* pages of the guest that are no pages of the host's: dispatch does it */
 	if (pages.last > source->last_gpa)
 		return -ERANGE;
-	if (!kas_range_is_writable(from))
-		slot.flags |= KVM_MEM_READONLY;
-	if (kas_logging_wanted(source->logging, source->space, from))
-		slot.flags |= KVM_MEM_LOG_DIRTY_PAGES;
+	if (!can_be_mapped(source, slot.flags))
+		return -EOPNOTSUPP;
 	mappings->closed |= alone;
 	err = append_in_pieces(mappings, slot, source);
 	mappings->closed |= alone;

@@ -33,10 +33,12 @@ struct mapping_source {
 	unsigned as_id;
 	uint64_t page_size;
 	bool readonly_mem; /* KVM_CAP_READONLY_MEM: without it, what is readonly is not mapped */
+	bool guest_memfd;  /* KVM_CAP_GUEST_MEMFD: without it, what has one is refused */
 };
 
 /* Add what is wanted in a window of whole pages, behind those before. Pure, but for memory:
- * -ENOMEM; -ERANGE for memory past the last gpa. Free with kas_mappings_fini, also after an error. */
+ * -ENOMEM; -ERANGE for memory past the last gpa; -EOPNOTSUPP for what KVM does not do with a
+ * guest_memfd. Free with kas_mappings_fini, also after an error. */
 int kas_mappings_add(struct mappings *mappings, const struct mapping_source *source,
 		     struct range window);
 void kas_mappings_fini(struct kvmas *kvmas, struct mappings *mappings);

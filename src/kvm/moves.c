@@ -16,6 +16,8 @@
  * them is dropped: it is deleted with the others, before all moves, and its gap created at the end.
  * That is one call more, like a hop over a free place, and one zap event less than that.
  *
+ * What has a guest_memfd never moves: KVM changes nothing of such a slot (same function).
+ *
  * Invariants of the answer:
  *   I1  a gap is filled wholly or not at all; a mover fills one gap at most.
  *   I2  in order, no mover moves onto one that has yet to move (but onto its own old place it may).
@@ -31,8 +33,9 @@
 #include "order.h"
 
 #include <errno.h>
-#include <linux/kvm.h>
 #include <stdlib.h>
+
+#include "uapi.h"
 
 /* So many ways are tried at most: more than four slots and gaps need. */
 #define TRIES 4096
@@ -42,12 +45,19 @@ static const struct kvmas_slot *slot_of(const struct mover *mover)
 	return &mover->entry->slot;
 }
 
+/* Whether slots may move into the gap at all. Those that would fit are of its block, so that it has
+ * a guest_memfd if and only if they have. */
+static bool is_open(const struct gap *gap)
+{
+	return !(gap->slot.flags & KVM_MEM_GUEST_MEMFD);
+}
+
 /* Whether this mover's memory is wanted somewhere in the gap, all of it. */
 static bool fits(const struct mover *mover, const struct gap *gap)
 {
 	const struct kvmas_slot *a = slot_of(mover), *b = &gap->slot;
 
-	return a->ram == b->ram && !((a->flags ^ b->flags) & KVM_MEM_READONLY) &&
+	return is_open(gap) && a->ram == b->ram && !((a->flags ^ b->flags) & KVM_MEM_READONLY) &&
 	       a->ram_offset >= b->ram_offset && a->size <= b->size &&
 	       a->ram_offset - b->ram_offset <= b->size - a->size;
 }
@@ -126,7 +136,7 @@ static bool is_fillable(const struct moves *m, const struct gap *gap)
 
 	least.size = 1;
 	i = seek_content(m, &least);
-	return i < m->nmovers && !compare_starts(content_at(m, i), &least) &&
+	return is_open(gap) && i < m->nmovers && !compare_starts(content_at(m, i), &least) &&
 	       content_at(m, i)->size <= gap->slot.size;
 }
 
@@ -196,10 +206,12 @@ static void fill_together(struct moves *m, size_t gap)
 
 static void fill_gaps(struct moves *m)
 {
-	for (size_t i = 0; i < m->ngaps; i++)
-		fill_alone(m, i);
+	for (size_t i = 0; i < m->ngaps; i++) {
+		if (is_open(&m->gaps[i]))
+			fill_alone(m, i);
+	}
 	for (size_t i = 0; m->cut && i < m->ngaps; i++) {
-		if (!m->gaps[i].filled)
+		if (is_open(&m->gaps[i]) && !m->gaps[i].filled)
 			fill_together(m, i);
 	}
 }
@@ -224,7 +236,7 @@ static void fill_again(struct moves *m)
 		const struct kvmas_slot *slot = &m->gaps[gap].slot;
 		size_t i = seek_content(m, slot);
 
-		for (; !m->gaps[gap].filled && i < m->nmovers &&
+		for (; is_open(&m->gaps[gap]) && !m->gaps[gap].filled && i < m->nmovers &&
 		       !compare_shown(content_at(m, i), slot);
 		     i++) {
 			struct mover *mover = m->by_content[i];

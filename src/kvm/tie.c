@@ -25,6 +25,7 @@
 #include "apply.h"
 #include "binding.h"
 #include "draft.h"
+#include "private.h"
 #include "reserve.h"
 
 static struct kvmas_kvm *kvm_of(struct tie *tie)
@@ -100,11 +101,12 @@ static void tie_finish(struct tie *tie)
 
 static int dump_slot(FILE *stream, const struct kvmas_slot *slot)
 {
-	return fprintf(stream, "  %016" PRIx64 "-%016" PRIx64 " slot %u:%u %s+0x%" PRIx64 "%s%s\n",
-		       slot->gpa, slot->gpa + slot->size - 1, slot->as_id, slot->id,
-		       slot->ram->name, slot->ram_offset,
-		       slot->flags & KVM_MEM_READONLY ? " readonly" : "",
-		       slot->flags & KVM_MEM_LOG_DIRTY_PAGES ? " logged" : "");
+	return fprintf(
+		stream, "  %016" PRIx64 "-%016" PRIx64 " slot %u:%u %s+0x%" PRIx64 "%s%s%s\n",
+		slot->gpa, slot->gpa + slot->size - 1, slot->as_id, slot->id, slot->ram->name,
+		slot->ram_offset, slot->flags & KVM_MEM_GUEST_MEMFD ? " guest_memfd" : "",
+		slot->flags & KVM_MEM_READONLY ? " readonly" : "",
+		slot->flags & KVM_MEM_LOG_DIRTY_PAGES ? " logged" : "");
 }
 
 static int tie_dump(struct tie *tie, FILE *stream)
@@ -149,6 +151,7 @@ static void kvm_end(struct object *object)
 	TAILQ_REMOVE(&object->kvmas->ties, &kvm->tie, all);
 	fini_members(kvm);
 	pthread_mutex_destroy(&kvm->exits_lock);
+	pthread_mutex_destroy(&kvm->private_lock);
 	kas_gate_fini(&kvm->gate);
 	kas_rings_fini(&kvm->rings);
 	kas_free(object->kvmas, kvm);
@@ -159,12 +162,15 @@ static int init_limits(struct kvmas_kvm *kvm, unsigned nspaces)
 {
 	int limit = kas_kvm_check_extension(kvm, KVM_CAP_NR_MEMSLOTS);
 	int readonly_mem = kas_kvm_check_extension(kvm, KVM_CAP_READONLY_MEM);
+	int private_memory = kas_private_init(kvm);
 	unsigned bits = kvm->config.gpa_bits;
 
 	if (limit < 0 || readonly_mem < 0)
 		return limit < 0 ? limit : readonly_mem;
 	if (limit == 0 || limit > UINT16_MAX)
 		return -EOPNOTSUPP;
+	if (private_memory)
+		return private_memory;
 	kvm->readonly_mem = readonly_mem > 0;
 	kvm->last_gpa = bits == 0 || bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
 	for (unsigned i = 0; i < nspaces; i++) {
@@ -261,6 +267,7 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 		return err;
 	}
 	pthread_mutex_init(&kvm->exits_lock, NULL);
+	pthread_mutex_init(&kvm->private_lock, NULL);
 	LIST_INIT(&kvm->vcpus);
 	kas_gate_init(&kvm->gate);
 	kvm->tie = tie_functions;

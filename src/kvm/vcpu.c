@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "private.h"
+
 /* A signal that a thread can be sent without harm, or none. Between the standard signals (up to 31)
  * and SIGRTMIN are those that libc keeps to itself: pthread_kill refuses them, and a commit would
  * wait for good. */
@@ -149,7 +151,7 @@ int kvmas_vcpu_run(struct kvmas_vcpu *vcpu)
 
 	if (result)
 		return result;
-	result = kas_kvm_run(vcpu->kvm, vcpu->config.fd);
+	result = kas_private_run(vcpu);
 	asked = kas_gate_leave(&vcpu->kvm->gate, &vcpu->pass) == 1;
 	/* An exit that KVM_RUN has come back with is there, asked or not. */
 	return result == -EINTR && asked && !kas_gate_foreign_bits(&vcpu->pass) ? 1 : result;

@@ -3,8 +3,6 @@
 #ifndef KAS_VM_H
 #define KAS_VM_H
 
-#include <linux/kvm.h>
-
 #include "gate.h"
 #include "listener.h"
 #include "log.h"
@@ -14,11 +12,7 @@
 #include "ring.h"
 #include "slots.h"
 #include "txn.h"
-
-/* Definitions that the kernel headers of Debian 12 (6.1) lack stand here, each with #ifndef. */
-#ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
-#define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
-#endif
+#include "uapi.h"
 
 /* One KVM address space. */
 struct kvm_space {
@@ -39,12 +33,15 @@ struct kvmas_kvm {
 	struct tie tie;
 	struct kvmas_kvm_config config;
 	bool readonly_mem;    /* KVM_CAP_READONLY_MEM */
+	bool guest_memfd;     /* KVM_CAP_GUEST_MEMFD, with KVM_CAP_USER_MEMORY2 */
+	bool attributes;      /* KVM_CAP_MEMORY_ATTRIBUTES has KVM_MEMORY_ATTRIBUTE_PRIVATE */
 	uint64_t last_gpa;    /* of the guest's address bits */
 	struct published pio; /* the space that answers for ports: held */
 	/* Guards the two sorts of published above, for who counts instead of pinning, and the list
 	 * of vCPUs with what they have counted. A leaf. */
 	pthread_mutex_t exits_lock;
 	LIST_HEAD(, kvmas_vcpu) vcpus;
+	pthread_mutex_t private_lock; /* attributes and what they make of pages: private.c */
 
 	struct gate gate;
 	struct reserved *reserved; /* newest first */
@@ -78,6 +75,9 @@ int kas_kvm_clear_dirty_log(const struct slot_log *log, uint64_t first, uint64_t
 /* How many entries were reset. */
 int kas_kvm_reset_rings(struct kvmas_kvm *kvm);
 int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd);
+/* A file descriptor. */
+int kas_kvm_create_guest_memfd(struct kvmas_kvm *kvm, uint64_t size, uint64_t flags);
+int kas_kvm_set_attributes(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size, uint64_t attributes);
 
 /* x86.c or noarch.c: which address space of KVM the vCPU was in at this exit. */
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run);
