@@ -192,11 +192,11 @@ int kvmas_begin(struct kvmas *kvmas);
  * @return 0; -ECANCELED if an inner level was aborted; -ENOMEM; -E2BIG past a cap of the
  *         kvmas_config; what a listener's prepare, or a VMM's pause, refused with; -ENOSPC when
  *         KVM's slots do not suffice; -ERANGE for memory past the guest's addresses (gpa_bits);
- *         -EOPNOTSUPP for what KVM cannot do with a guest_memfd (private memory);
- *         what KVM refused an operation with; -ENOTRECOVERABLE if KVM refused the
- *         undoing as well: the slots then differ from the views, and every later commit tries
- *         again to bring them in step; -EINVAL without begin; -EBUSY in a listener callback,
- *         where the level has not ended.
+ *         -EOPNOTSUPP for what KVM cannot do with a guest_memfd (private memory), and for an event
+ *         channel that must be in KVM and cannot; what KVM refused an operation with;
+ *         -ENOTRECOVERABLE if KVM refused the undoing as well: the slots then differ from the
+ *         views, and every later commit tries again to bring them in step; -EINVAL without begin;
+ *         -EBUSY in a listener callback, where the level has not ended.
  * Since: 0.1
  */
 int kvmas_commit(struct kvmas *kvmas);
@@ -268,7 +268,9 @@ struct kvmas_ram_config {
 	/* GUEST_MEMFD: a guest_memfd of the VM that is to show the block (duplicated, the caller
 	 * keeps its own), and the page-aligned offset in it of the block's first byte. It must hold
 	 * max_size. One that may be mapped can be the block's source as well, KVMAS_RAM_FILE at the
-	 * same offset: what is shared and what is private are then the same pages. */
+	 * same offset: what is shared and what is private are then the same pages. So it should be
+	 * in a VM without private memory: the guest sees the file, but KVM's own accesses (its
+	 * instruction emulator, its clock) go by the hva. */
 	int guest_memfd;
 	uint64_t guest_memfd_offset;
 };
@@ -561,6 +563,99 @@ int kvmas_region_set_alias(struct kvmas_region *alias, struct kvmas_region *targ
 int kvmas_region_set_alias_offset(struct kvmas_region *alias, uint64_t target_offset);
 
 /* ------------------------------------------------------------------------------------------
+ * Event channels: what becomes of a write to a device without its callback being called at once. An
+ * ioeventfd signals an eventfd(2) in place of the callback; a coalesced zone lets writes wait in a
+ * ring, in order, until somebody looks. Both belong to an MMIO or ROMD region, at an offset: they
+ * go where it goes, are there only where all of their bytes (of a zone: some) are seen and can be
+ * written, in memory and port spaces alike, and are edits of the open transaction like all others.
+ *
+ * Where a space that is bound, or that of ports, shows one, KVM is asked to see to it: then the
+ * write does not end KVM_RUN. But KVM's buses know no address spaces (virt/kvm/kvm_main.c,
+ * kvm_io_bus_write). So KVM is only asked if in every bound space the same bytes of the same region
+ * answer there, or memory that KVM has mapped writable. Where that is not so, or KVM refuses (its
+ * bus is full), and while a channel moves, the write ends KVM_RUN, and the library signals the
+ * eventfd, or calls the device, by itself, in the right space. The dump and the counters tell which
+ * it is.
+ *
+ * Coalesced writes are handed on, in the order of the ring, by kvmas_vcpu_handle_exit before it
+ * answers anything, by an access (kvmas_dma_...) to a device that has a zone, by kvmas_synchronize
+ * and by kvmas_kvm_drain: on that thread, one thread at a time, while the others wait. So hold no
+ * lock there that a callback of a device with zones takes; and such a callback must not wait for a
+ * vCPU's thread. The ring tells neither who wrote nor in which mode: requester is NULL, and space
+ * and smm are those of the lowest as_id that does not show memory there. A device that must know
+ * has no zones.
+ *
+ * What waits does so until then, for good if no vCPU exits: who wants it sooner calls
+ * kvmas_kvm_drain, now and then, and before it stops or saves the machine. And whoever is woken by
+ * an eventfd does so first, if the writes of its device before that may be coalesced: KVM signals
+ * at once.
+ *
+ * All vCPUs of the VM must be known (kvmas_vcpu_add) and their whole kvm_run mapped: the ring is in
+ * it.
+ * ------------------------------------------------------------------------------------------ */
+
+/** Bits of an event channel's flags. Since: 0.1 */
+enum kvmas_channel_flags {
+	KVMAS_CHANNEL_DATAMATCH = 1u << 0, /* an ioeventfd for one value only */
+	/* A commit that would show it, in a bound space or that of ports, where KVM cannot see to
+	 * it returns -EOPNOTSUPP, in place of leaving it to dispatch. One that shows it holds vCPUs
+	 * out. */
+	KVMAS_CHANNEL_MUST = 1u << 1,
+};
+
+/** Which writes signal which eventfd. Since: 0.1 */
+struct kvmas_ioeventfd_config {
+	size_t struct_size;
+	uint64_t offset; /* in the region */
+	unsigned size;   /* of the write, in bytes: 1, 2, 4 or 8; 0: any. (A size of 0 is cheapest
+			    in memory: KVM need not look at the instruction. Intel hosts then do
+			    not look whether it reads, either: arch/x86/kvm/vmx/vmx.c,
+			    handle_ept_misconfig.) */
+	unsigned flags;  /* enum kvmas_channel_flags */
+	uint64_t datamatch; /* DATAMATCH: the value, as the device's write would be given it */
+	int fd;             /* an eventfd, duplicated: the caller keeps its own */
+};
+
+/**
+ * Have writes signal an eventfd: 1 is added, and the device's callback is not called. What dispatch
+ * signals by itself, it drops if the counter is at its maximum.
+ *
+ * @return 0; -EINVAL for a region that is no device, an offset and size past its end, another size,
+ *         DATAMATCH with size 0 or with a value that does not fit, or flags that are none; -EEXIST
+ *         if the region has one at this offset that takes some of the same writes: either has size
+ *         0, or both have the same size, and not two different values to match (as KVM has it,
+ *         virt/kvm/eventfd.c, ioeventfd_check_collision); -EBADF; -EMFILE; -ENOMEM; -EOPNOTSUPP
+ *         (MUST); what kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_region_add_ioeventfd(struct kvmas_region *region,
+			       const struct kvmas_ioeventfd_config *config);
+
+/** Take one back: the one with this offset, size, and value to match; fd is not looked at, nor
+ *  MUST. @return 0; -EINVAL without a config; -ENOENT; -ENOMEM; what kvmas_begin and
+ *  kvmas_commit return, KVM's refusal among it. Since: 0.1 */
+int kvmas_region_del_ioeventfd(struct kvmas_region *region,
+			       const struct kvmas_ioeventfd_config *config);
+
+/**
+ * Let writes that lie wholly in a range of a region wait. Writes that signal an ioeventfd do not.
+ *
+ * @size: bytes, up to 2^31 - 1.
+ * @flags: KVMAS_CHANNEL_MUST or 0.
+ * @return 0; -EINVAL for a region that is no device, size 0 or too large, a range past its end, or
+ *         flags that are none; -EEXIST if it overlaps a zone of this region; -ENOMEM; -EOPNOTSUPP
+ *         (MUST); what kvmas_begin and kvmas_commit return.
+ * Since: 0.1
+ */
+int kvmas_region_add_coalesced(struct kvmas_region *region, uint64_t offset, uint64_t size,
+			       unsigned flags);
+
+/** Take back a zone that was added with these arguments. What waits by then is handed on as it
+ *  would have been. @return 0; -ENOENT; -ENOMEM; what kvmas_begin and kvmas_commit return, KVM's
+ *  refusal among it. Since: 0.1 */
+int kvmas_region_del_coalesced(struct kvmas_region *region, uint64_t offset, uint64_t size);
+
+/* ------------------------------------------------------------------------------------------
  * Spaces: an address space is a name, a root region and the view last published for it. A
  * transaction renders and publishes; listeners are told; KVM follows where the space is bound.
  * ------------------------------------------------------------------------------------------ */
@@ -690,7 +785,8 @@ int kvmas_reader_lookup(struct kvmas_reader *reader, const struct kvmas_view *vi
 /**
  * Wait until all looks and device callbacks of other threads, by any reader, that began before this
  * call have ended: what any reader has pinned now it has released, whatever it pins meanwhile. What
- * was reachable only through views of before is then not in use any more.
+ * was reachable only through views of before is then not in use any more: also coalesced writes
+ * that wait are handed on, by this thread.
  *
  * @return 0; -EDEADLK for a thread that has a view pinned, or is inside a device callback; -EBUSY
  *         inside a transaction or a listener callback; -EAGAIN if membarrier(2) has been taken away
@@ -1237,10 +1333,11 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 struct kvmas_kvm *kvmas_kvm_ref(struct kvmas_kvm *kvm);
 
 /**
- * Drop a reference. When the tie ends its spaces are unbound, the VM's slots left as they are:
- * unbind first where the VM is to live on. With the last reference vm_fd may be closed: so no
- * thread is to be in a commit or a sync then, or in a take of pages that the VM shows. NULL is
- * ignored. Since: 0.1
+ * Drop a reference. When the tie ends its spaces are unbound, the VM's slots and event channels
+ * left as they are: unbind first where the VM is to live on. With the last reference vm_fd may
+ * be closed: so no thread is to be in a commit or a sync then, or in a take of pages that the VM
+ * shows. NULL is ignored.
+ * Since: 0.1
  */
 void kvmas_kvm_unref(struct kvmas_kvm *kvm);
 
@@ -1270,9 +1367,10 @@ int kvmas_kvm_bind(struct kvmas_kvm *kvm, struct kvmas_space *space, unsigned as
 int kvmas_kvm_unbind(struct kvmas_kvm *kvm, unsigned as_id);
 
 /**
- * Set the space in which KVM_EXIT_IO is answered; NULL for none. Not tied to any as_id.
+ * Set the space in which KVM_EXIT_IO is answered; NULL for none. Not tied to any as_id. Part of a
+ * transaction, or one by itself.
  *
- * @return 0; -EXDEV; -EBUSY in a listener callback; -EIO.
+ * @return 0; -EXDEV; -ENOMEM; what kvmas_begin and kvmas_commit return.
  * Since: 0.1
  */
 int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space);
@@ -1381,6 +1479,8 @@ struct kvmas_kvm_plan {
 	uint64_t bytes_torn_live; /* as in kvmas_kvm_stats */
 	uint64_t stop;            /* 1 if other vCPUs must be held out meanwhile, else 0 */
 	uint64_t slots[KVMAS_KVM_MAX_SPACES]; /* afterwards, by as_id */
+	uint64_t channel_unmakes; /* ioeventfds and coalesced zones to be taken from KVM, */
+	uint64_t channel_makes;   /* and those that it is to be given */
 };
 
 /**
@@ -1415,15 +1515,22 @@ struct kvmas_kvm_stats {
 	uint64_t mmio_exits;      /* answered by the library */
 	uint64_t pio_exits;       /* answered by the library */
 	uint64_t unassigned;      /* accesses by vCPUs that nothing answered */
-	uint64_t vcpu_stop_ns; /* nanoseconds from first asking vCPUs to leave until they may enter
+	uint64_t vcpu_stop_ns;  /* nanoseconds from first asking vCPUs to leave until they may enter
 				  again, over all stops */
-	uint64_t log_clears;   /* KVM_CLEAR_DIRTY_LOG calls */
-	uint64_t ring_entries; /* read from dirty rings */
-	uint64_t ring_strays;  /* of those: named no page of a logged slot, and were dropped */
-	uint64_t ring_resets;  /* KVM_RESET_DIRTY_RINGS calls */
-	uint64_t ring_full;    /* KVM_EXIT_DIRTY_RING_FULL exits, answered by the library */
-	uint64_t refused;      /* accesses that a device, or its access rules, refused */
-	uint64_t conversions;  /* KVM_EXIT_MEMORY_FAULT exits, answered by the library */
+	uint64_t log_clears;    /* KVM_CLEAR_DIRTY_LOG calls */
+	uint64_t ring_entries;  /* read from dirty rings */
+	uint64_t ring_strays;   /* of those: named no page of a logged slot, and were dropped */
+	uint64_t ring_resets;   /* KVM_RESET_DIRTY_RINGS calls */
+	uint64_t ring_full;     /* KVM_EXIT_DIRTY_RING_FULL exits, answered by the library */
+	uint64_t refused;       /* accesses that a device, or its access rules, refused */
+	uint64_t channel_makes; /* ioeventfds and coalesced zones that KVM was given */
+	uint64_t channel_unmakes;  /* and that were taken back */
+	uint64_t channels_in_kvm;  /* places of event channels that KVM sees to now */
+	uint64_t channels_by_hand; /* and those that are seen, but left to dispatch */
+	uint64_t events;           /* eventfds that dispatch signalled, for vCPUs */
+	uint64_t coalesced_writes; /* handed on from the ring */
+	uint64_t coalesced_strays; /* entries of it that made no sense, and were dropped */
+	uint64_t conversions;      /* KVM_EXIT_MEMORY_FAULT exits, answered by the library */
 };
 
 /** Read the counters into a struct whose struct_size is set: each is exact, together they are no
@@ -1498,7 +1605,7 @@ struct kvmas_vcpu_config {
 	size_t struct_size;
 	int fd;              /* borrowed */
 	struct kvm_run *run; /* the mapped kvm_run, borrowed */
-	size_t run_size;     /* KVM_GET_VCPU_MMAP_SIZE */
+	size_t run_size;     /* KVM_GET_VCPU_MMAP_SIZE: the ring of coalesced writes is in it */
 	void *requester;     /* handed to devices in struct kvmas_access */
 	/*
 	 * How to make KVM_RUN of this vCPU return, when the gate closes while it is inside: one of
@@ -1529,15 +1636,17 @@ struct kvmas_vcpu_config {
 	void *dirty_ring;
 };
 
-/** Add a vCPU to a tie, which it holds. @return 0; -EINVAL for a missing or too small kvm_run, a
- *  kick_signal that is none or has no handler (SIGKILL, SIGSTOP), two ways to kick, or a dirty_ring
- *  that is missing, unaligned or not for this tie; -ENOMEM; -EIO. Since: 0.1 */
+/** Add a vCPU to a tie, which it holds. @return 0; -EINVAL for a missing or too small kvm_run (once
+ *  KVM has a coalesced zone: also one without the ring), a kick_signal
+ *  that is none or has no handler (SIGKILL, SIGSTOP), two ways to kick, or a dirty_ring that is
+ *  missing, unaligned or not for this tie; -ENOMEM; -EIO. Since: 0.1 */
 int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config,
 		   struct kvmas_vcpu **ret);
 
 /** Take a vCPU away, from its own thread or when that has ended, but not from inside one of its own
  *  exits. Also while a commit holds vCPUs out; if it is inside the gate, this leaves it. What its
- *  dirty ring holds is read: the ring may be unmapped afterwards. NULL is ignored. Since: 0.1 */
+ *  dirty ring holds is read, and coalesced writes that only its mapping shows are kept: kvm_run and
+ *  ring may be unmapped afterwards. NULL is ignored. Since: 0.1 */
 void kvmas_vcpu_del(struct kvmas_vcpu *vcpu);
 
 /**
@@ -1552,10 +1661,11 @@ unsigned kvmas_vcpu_get_as_id(const struct kvmas_vcpu *vcpu);
 struct kvmas_reader *kvmas_vcpu_get_reader(struct kvmas_vcpu *vcpu);
 
 /**
- * Answer the exit that KVM_RUN returned with: KVM_EXIT_MMIO in the space bound to the vCPU's
- * as_id, KVM_EXIT_IO in the PIO space, KVM_EXIT_DIRTY_RING_FULL by reading the dirty rings. Memory
- * that is in the view by then is read or written, and marked dirty; where nothing answers, reads
- * give ones and writes are dropped.
+ * Answer the exit that KVM_RUN returned with, whatever it is, after handing on what coalesced
+ * writes wait: KVM_EXIT_MMIO in the space bound to the vCPU's as_id, KVM_EXIT_IO in the PIO
+ * space, KVM_EXIT_DIRTY_RING_FULL by reading the dirty rings. Memory that is in the view by then
+ * is read or written, and marked dirty; where nothing answers, reads give ones and writes are
+ * dropped.
  *
  * KVM_EXIT_MEMORY_FAULT, where VMs have private memory, and all of what it speaks of is shown of
  * blocks with a guest_memfd: the pages become private, or shared, as the guest asks. The side that
@@ -1567,10 +1677,26 @@ struct kvmas_reader *kvmas_vcpu_get_reader(struct kvmas_vcpu *vcpu);
  * @return 1 if the exit was answered; 0 if it is the VMM's own; -EINVAL for a kvm_run that makes
  *         no sense; what kvmas_kvm_config.convert, or KVM_SET_MEMORY_ATTRIBUTES, refused a
  *         conversion with; what KVM_RESET_DIRTY_RINGS was refused with, after which the vCPU exits
- *         again; -EIO, also if KVM has reset less than was read.
+ *         again; -EIO, also if KVM has reset less than was read; -EPROTO for a ring of coalesced
+ *         writes whose indices KVM cannot have written: what was in it is lost, it is empty now,
+ *         and the exit is still to be answered.
  * Since: 0.1
  */
 int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu);
+
+/**
+ * Hand on what coalesced writes wait in KVM's ring: before a device's state is looked at from
+ * elsewhere than its callbacks (a display that is drawn, a snapshot).
+ *
+ * @reader: the calling thread's; of the tie's kvmas.
+ * Not to be called between kvmas_gate_enter and kvmas_gate_leave.
+ *
+ * @return 0, and all that was written before this call has arrived; -EPROTO as for
+ *         kvmas_vcpu_handle_exit; -EBUSY inside a transaction, a listener callback or a device
+ *         callback; -EIO.
+ * Since: 0.1
+ */
+int kvmas_kvm_drain(struct kvmas_kvm *kvm, struct kvmas_reader *reader);
 
 /**
  * Run the vCPU: pass the gate, KVM_RUN, leave the gate. Called by the vCPU's thread only, which

@@ -8,7 +8,8 @@
  *     RAM                  host memory, marked dirty when it has been written
  *     readonly, ROM        host memory when read; -EROFS when written
  *     ROM device           host memory when read; a write goes to the device's ops
- *     MMIO                 the device's ops; -EROFS for a write to what is readonly
+ *     MMIO                 the device's ops; -EROFS for a write to what is readonly;
+ *                          an eventfd, if the write is one that signals it
  *     reserved, nothing    -ENXIO
  *
  * An error ends the access, and *done* is exact: pieces go by ascending address, and so do the
@@ -27,7 +28,8 @@
  * that write to each other: only accesses to devices count, memory can be had at any depth.
  *
  * Invariants:
- *   I1  no lock is held or taken, but for marking, and nothing is allocated.
+ *   I1  no lock is held or taken, but for marking and for what has to arrive before, and nothing is
+ *       allocated.
  *   I2  each step has at least one byte: an access ends after *size* steps at most, a step calls
  *       callbacks at most twice for each byte.
  *   I3  reader->innermost is after the access what it was before.
@@ -39,12 +41,18 @@
 #include <errno.h>
 #include <string.h>
 
+#include "answering.h"
+#include "channel.h"
 #include "copy.h"
 #include "ops.h"
 #include "ram.h"
+#include "txn.h"
 
 /* How many callbacks may run inside each other, by one reader. */
 #define MAX_DEPTH 8
+
+/* The longest write of a vCPU's that is one. */
+#define MAX_WRITE 8
 
 /* What is told of at once, where nothing is. */
 #define MAX_NOTHING 8
@@ -237,13 +245,53 @@ static int access_units(struct dispatch *dispatch, struct part *part, unsigned s
 	return err;
 }
 
-static int access_device(struct dispatch *dispatch, struct part *part)
+/* What a device's zones have let wait was written before this access, if it is another device's; a
+ * vCPU has seen to that already. From inside a callback it cannot be done (kvmas_kvm_drain). */
+static void let_arrive(const struct dispatch *dispatch, struct kvmas_region *region)
+{
+	struct kvmas_reader *reader = dispatch->reader;
+	struct channels *channels;
+	bool any;
+
+	if (dispatch->whole || reader->innermost)
+		return;
+	channels = kas_channels_pin(&reader->pins, region);
+	any = channels && channels->nzones;
+	if (channels)
+		kas_channels_unpin(&reader->pins, channels);
+	if (any)
+		kas_ties_drain(reader->kvmas, reader);
+}
+
+/* Whether a write of *size* bytes signals an eventfd, in place of the device's callback: 1, and it
+ * has; 0; or what signalling said. A coalesced one would have, when it was made. */
+static int ask_channels(struct dispatch *dispatch, const struct part *part, unsigned size)
+{
+	struct kvmas_region *region = part->range->region;
+	struct kvmas_reader *reader = dispatch->reader;
+	struct channels *channels = NULL;
+	struct channel *channel = NULL;
+	int result = 0;
+
+	if (dispatch->write && !dispatch->coalesced)
+		channels = kas_channels_pin(&reader->pins, region);
+	if (!channels)
+		return 0;
+	channel = kas_channels_match(channels, region->ops.endian, part->offset, part->bytes, size);
+	if (channel)
+		result = kas_channel_signal(channel);
+	kas_channels_unpin(&reader->pins, channels);
+	if (!channel || result)
+		return result;
+	dispatch->events++;
+	return 1;
+}
+
+static int access_callbacks(struct dispatch *dispatch, struct part *part, unsigned size)
 {
 	const struct kvmas_region *region = part->range->region;
-	const struct kvmas_access_rules *valid = &region->ops.valid;
-	unsigned size = kas_rules_cut(valid, part->offset, part->size);
 	struct frame frame = frame_inside(dispatch->reader, region->guard);
-	int err = size < valid->min ? -EINVAL : check_frame(&frame);
+	int err = size < region->ops.valid.min ? -EINVAL : check_frame(&frame);
 
 	if (err)
 		return refuse(dispatch, part, size, err);
@@ -251,6 +299,29 @@ static int access_device(struct dispatch *dispatch, struct part *part)
 	err = access_units(dispatch, part, size);
 	dispatch->reader->innermost = frame.outer;
 	return err;
+}
+
+/* KVM, where it sees to an ioeventfd, takes a write as the guest made it: so what is left of the
+ * access is asked about whole, before it is cut by rules; of a longer one, as much as an
+ * instruction could write. Such a piece is asked about again. */
+static int access_device(struct dispatch *dispatch, struct part *part)
+{
+	unsigned size = kas_rules_cut(&part->range->region->ops.valid, part->offset, part->size);
+	unsigned whole = part->size < MAX_WRITE ? (unsigned)part->size : MAX_WRITE;
+	int result;
+
+	let_arrive(dispatch, part->range->region);
+	result = ask_channels(dispatch, part, whole);
+	if (!result && size < whole)
+		result = ask_channels(dispatch, part, size);
+	else if (result)
+		size = whole;
+	if (result == 0)
+		return access_callbacks(dispatch, part, size);
+	if (result < 0)
+		return refuse(dispatch, part, size, result);
+	part->done += size;
+	return 0;
 }
 
 /* ---- all of them ---- */
@@ -299,10 +370,12 @@ static int access_beyond(struct dispatch *dispatch, struct part *part)
 int kas_dispatch(struct dispatch *dispatch, uint64_t address, void *bytes, size_t size,
 		 size_t *done)
 {
-	struct kvmas_view *view = kas_reader_pin(dispatch->reader, dispatch->space);
+	struct kvmas_view *view = dispatch->view;
 	size_t got = 0;
 	int err = 0;
 
+	if (!dispatch->view)
+		view = kas_reader_pin(dispatch->reader, dispatch->space);
 	while (!err && got < size) {
 		struct part part = {
 			.address = address + got,
@@ -318,7 +391,7 @@ int kas_dispatch(struct dispatch *dispatch, uint64_t address, void *bytes, size_
 		}
 		got += part.done;
 	}
-	if (view)
+	if (view && !dispatch->view)
 		kas_reader_unpin(dispatch->reader, view);
 	if (done)
 		*done = got;

@@ -9,12 +9,18 @@
 struct dispatch {
 	struct kvmas_reader *reader; /* this thread's */
 	struct kvmas_space *space;   /* held, or pinned */
+	/* Where it looks: held, or pinned by this reader. NULL: the view of this moment. */
+	struct kvmas_view *view;
 	void *requester;
 	bool smm;
 	bool write;
 	bool whole; /* go on where nothing can be had: reads give what config.unassigned says */
+	/* It comes from a ring, into which KVM puts only what signals nothing: so an ioeventfd that
+	 * is there by now was not when it was made. */
+	bool coalesced;
 	unsigned unassigned; /* how many pieces nothing answered */
 	unsigned refused;    /* how many a device, or its rules, refused */
+	unsigned events;     /* how many signalled an eventfd */
 };
 
 /*

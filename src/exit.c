@@ -36,7 +36,7 @@ static void answer(struct kvmas_vcpu *vcpu, const struct wanted *wanted)
 {
 	struct dispatch dispatch = {
 		.reader = &vcpu->reader,
-		.space = kas_kvm_pin_answering(vcpu, wanted->as_id),
+		.space = kas_kvm_pin_answering(vcpu->kvm, &vcpu->reader, wanted->as_id),
 		.requester = vcpu->config.requester,
 		.smm = kas_kvm_exit_as_id(vcpu->config.run) == 1,
 		.write = wanted->write,
@@ -52,7 +52,8 @@ static void answer(struct kvmas_vcpu *vcpu, const struct wanted *wanted)
 			     wanted->size, NULL);
 	kas_vcpu_count(vcpu, COUNT_UNASSIGNED, dispatch.unassigned);
 	kas_vcpu_count(vcpu, COUNT_REFUSED, dispatch.refused);
-	kas_kvm_unpin_answering(vcpu, dispatch.space);
+	kas_vcpu_count(vcpu, COUNT_EVENTS, dispatch.events);
+	kas_kvm_unpin_answering(&vcpu->reader, dispatch.space);
 }
 
 static int handle_mmio(struct kvmas_vcpu *vcpu)
@@ -112,8 +113,19 @@ static int handle_ring_full(struct kvmas_vcpu *vcpu)
 
 int kvmas_vcpu_handle_exit(struct kvmas_vcpu *vcpu)
 {
+	int err = 0;
+
 	if (!kas_alive(vcpu->kvm->object.kvmas))
 		return -EIO;
+	/* Whatever the exit is, but for one that has nothing to do with devices: what it leads to
+	 * may look at them. */
+	if (vcpu->config.run->exit_reason != KVM_EXIT_DIRTY_RING_FULL &&
+	    kas_coalesced_waits(vcpu->kvm, &vcpu->coalesced)) {
+		kas_coalesced_drain(vcpu->kvm, &vcpu->reader);
+		err = kas_coalesced_check(vcpu->kvm);
+	}
+	if (err)
+		return err;
 	switch (vcpu->config.run->exit_reason) {
 	case KVM_EXIT_MMIO:
 		return handle_mmio(vcpu);

@@ -80,6 +80,7 @@ static void init_members(struct kvmas *kvmas)
 	TAILQ_INIT(&kvmas->changing);
 	TAILQ_INIT(&kvmas->ties);
 	TAILQ_INIT(&kvmas->txn.waiting);
+	TAILQ_INIT(&kvmas->txn.channelled);
 }
 
 int kvmas_new(const struct kvmas_config *config, struct kvmas **ret)

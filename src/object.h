@@ -105,6 +105,7 @@ struct kvmas {
 		struct spare *spares; /* undos of regions */
 		unsigned nspares;
 		struct log_table *logging; /* what clients want logged once this commits */
+		TAILQ_HEAD(, kvmas_region) channelled; /* whose event channels it has edited */
 		/* Added or deleted in this round, which takes effect at its end. */
 		TAILQ_HEAD(listener_queue, kvmas_listener) waiting;
 		struct buffer buffers[NBUFFERS];
@@ -114,10 +115,11 @@ struct kvmas {
 	atomic_bool logging_stale; /* a client has gone whose wishes are still in the table */
 	atomic_uint armers;        /* listeners with log_clear; may be read without the lock */
 	TAILQ_HEAD(space_list, kvmas_space) spaces;
-	uint64_t ages;              /* given out to spaces, by order of making */
-	TAILQ_HEAD(, root) damaged; /* roots that have windows to render */
-	struct space_list changing; /* inside a commit: spaces whose listeners may hear of it */
-	TAILQ_HEAD(tie_list, tie) ties;
+	uint64_t ages;                  /* given out to spaces, by order of making */
+	TAILQ_HEAD(, root) damaged;     /* roots that have windows to render */
+	struct space_list changing;     /* inside a commit: spaces whose listeners may hear of it */
+	TAILQ_HEAD(tie_list, tie) ties; /* to be read under lists_lock as well */
+	uint64_t nchannelled;           /* regions that have event channels */
 };
 
 static inline bool kas_alive(const struct kvmas *kvmas)

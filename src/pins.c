@@ -125,6 +125,27 @@ static bool is_mine(const struct pins *pins)
 	return atomic_load(&pins->owner) == kas_this_thread();
 }
 
+static bool has_mine(struct pinboard *board)
+{
+	struct pins *pins;
+
+	LIST_FOREACH(pins, &board->all, all) {
+		if (is_mine(pins) && find_held(pins))
+			return true;
+	}
+	return false;
+}
+
+bool kas_pinboard_has_mine(struct pinboard *board)
+{
+	bool has;
+
+	pthread_mutex_lock(&board->lock);
+	has = has_mine(board);
+	pthread_mutex_unlock(&board->lock);
+	return has;
+}
+
 static void note_held(struct pins *pins)
 {
 	for (unsigned i = 0; i <= KAS_PINS; i++)
@@ -137,10 +158,8 @@ static int note_holders(struct pinboard *board)
 {
 	struct pins *pins;
 
-	LIST_FOREACH(pins, &board->all, all) {
-		if (is_mine(pins) && find_held(pins))
-			return -EDEADLK;
-	}
+	if (has_mine(board))
+		return -EDEADLK;
 	if (!order(board))
 		return -EAGAIN;
 	LIST_FOREACH(pins, &board->all, all)

@@ -162,6 +162,9 @@ void kas_pinboard_unlock(struct pinboard *board);
 		for ((i) = 0; (i) < KAS_PINS && ((object) = atomic_load(&(pins)->held[i]), true);  \
 		     (i)++)
 
+/* Whether this thread has something pinned: it is in an access, or a look. */
+bool kas_pinboard_has_mine(struct pinboard *board);
+
 /* Wait until whatever other threads have pinned now they have released. -EDEADLK if this thread has
  * something pinned; -EAGAIN if nobody can know. */
 int kas_pinboard_wait(struct pinboard *board);

@@ -11,6 +11,8 @@
 
 #include <errno.h>
 
+#include "txn.h"
+
 void kas_reader_init(struct kvmas_reader *reader, struct kvmas *kvmas)
 {
 	reader->kvmas = kvmas;
@@ -184,5 +186,11 @@ int kvmas_synchronize(struct kvmas *kvmas)
 
 	if (!err && kas_lock_is_mine(kvmas))
 		err = -EBUSY;
-	return err ? err : kas_pinboard_wait(&kvmas->pinboard);
+	if (!err && kas_pinboard_has_mine(&kvmas->pinboard))
+		err = -EDEADLK;
+	if (err)
+		return err;
+	/* Coalesced writes that wait may lead to what was taken away. */
+	kas_ties_drain(kvmas, NULL);
+	return kas_pinboard_wait(&kvmas->pinboard);
 }

@@ -25,6 +25,7 @@
 
 #include <errno.h>
 
+#include "channel.h"
 #include "children.h"
 #include "ops.h"
 #include "ram.h"
@@ -73,6 +74,16 @@ static int check_config(const struct kvmas *kvmas, const struct kvmas_region_con
 	return config->ram ? check_ram(config) : 0;
 }
 
+/* No view shows the region any more: nobody looks for its channels. */
+static void let_go_of_channels(struct kvmas_region *region)
+{
+	if (!region->channels)
+		return;
+	region->object.kvmas->nchannelled--;
+	kas_object_unref(&region->channels->object);
+	kas_object_unref(&region->channels->object); /* as published */
+}
+
 /* Under the transaction lock. Dead regions have no parent: a parent holds its children. */
 static void region_end(struct object *object)
 {
@@ -98,6 +109,7 @@ static void region_end(struct object *object)
 		region->destroy(region->opaque);
 	if (target)
 		kas_object_unref(&target->object);
+	let_go_of_channels(region);
 	if (region->ram)
 		kas_ram_leave(region->ram, &region->ram_user);
 	kvmas_ram_unref(region->ram);

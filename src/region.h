@@ -7,6 +7,7 @@
 #include "ram.h"
 #include "range.h"
 
+struct channels;
 struct root;
 
 /* Attributes, as bits. */
@@ -61,6 +62,11 @@ struct kvmas_region {
 	TAILQ_ENTRY(kvmas_region) all;
 	struct root *root; /* of the spaces whose root this is; NULL if there are none */
 	uint64_t shown;    /* ranges in pages of views; while there are any, they hold it once */
+
+	struct channels *channels;  /* of the transaction that is open: held; NULL: none */
+	struct published answering; /* the same, as dispatch sees them */
+	TAILQ_ENTRY(kvmas_region) channelled;
+	bool is_channelled; /* edited in this transaction, and so on the list */
 
 	struct kvmas_region *next_visit; /* walks upwards: kas_region_visit_above */
 	uint64_t visited;

@@ -33,6 +33,7 @@
 
 #include <errno.h>
 
+#include "answering.h"
 #include "listener.h"
 #include "logging.h"
 #include "space.h"
@@ -66,6 +67,7 @@ static void undo_all(struct kvmas *kvmas)
 {
 	while (kvmas->txn.undo)
 		kas_txn_take_back(kvmas);
+	kas_channels_forget_edits(kvmas);
 	kas_roots_forget_damage(kvmas);
 	kas_logging_drop_next(kvmas);
 }
@@ -110,6 +112,47 @@ static int prepare_ties(struct kvmas *kvmas)
 	return 0;
 }
 
+void kas_tie_add(struct tie *tie)
+{
+	struct kvmas *kvmas = tie->object->kvmas;
+
+	pthread_mutex_lock(&kvmas->lists_lock);
+	TAILQ_INSERT_TAIL(&kvmas->ties, tie, all);
+	pthread_mutex_unlock(&kvmas->lists_lock);
+}
+
+void kas_tie_del(struct tie *tie)
+{
+	struct kvmas *kvmas = tie->object->kvmas;
+
+	pthread_mutex_lock(&kvmas->lists_lock);
+	TAILQ_REMOVE(&kvmas->ties, tie, all);
+	pthread_mutex_unlock(&kvmas->lists_lock);
+}
+
+/* The one after *tie*, or the first, held; *tie* is no more. */
+static struct tie *hold_next(struct kvmas *kvmas, struct tie *tie)
+{
+	struct tie *next;
+
+	pthread_mutex_lock(&kvmas->lists_lock);
+	next = tie ? TAILQ_NEXT(tie, all) : TAILQ_FIRST(&kvmas->ties);
+	while (next && !kas_object_try_ref(next->object))
+		next = TAILQ_NEXT(next, all);
+	pthread_mutex_unlock(&kvmas->lists_lock);
+	if (tie)
+		kas_object_unref(tie->object);
+	return next;
+}
+
+void kas_ties_drain(struct kvmas *kvmas, struct kvmas_reader *reader)
+{
+	struct tie *tie = NULL;
+
+	while ((tie = hold_next(kvmas, tie)))
+		tie->drain(tie, reader);
+}
+
 /* Publish each space that changed, tell the listeners, then free what was before. */
 static void publish(struct kvmas *kvmas)
 {
@@ -117,8 +160,10 @@ static void publish(struct kvmas *kvmas)
 	struct tie *tie;
 
 	kas_roots_publish(kvmas);
+	kas_channels_publish(kvmas);
 	TAILQ_FOREACH(tie, &kvmas->ties, all)
 		tie->finish(tie);
+	kas_channels_forget_edits(kvmas);
 	kas_listeners_tell(kvmas, logging_before);
 	kas_spaces_forget_changing(kvmas);
 	kas_roots_let_go(kvmas);

@@ -25,8 +25,8 @@ void kas_txn_take_back(struct kvmas *kvmas);
 int kas_txn_end(struct kvmas *kvmas, int err);
 
 /* Have *look* see the open transaction as a commit would: next views, changes and logging are
- * ready. Outside of a transaction there are none. Returns what it returns, or what keeps a commit from
- * coming so far: -ECANCELED, -ENOMEM, -E2BIG, -EBUSY, -EIO. */
+ * ready. Outside of a transaction there are none. Returns what it returns, or what keeps a commit
+ * from coming so far: -ECANCELED, -ENOMEM, -E2BIG, -EBUSY, -EIO. */
 int kas_txn_preview(struct kvmas *kvmas, int (*look)(struct kvmas *kvmas, void *data), void *data);
 
 /*
@@ -35,6 +35,7 @@ int kas_txn_preview(struct kvmas *kvmas, int (*look)(struct kvmas *kvmas, void *
  */
 struct tie {
 	TAILQ_ENTRY(tie) all;
+	struct object *object; /* that it is part of */
 	/* The next views and logging are ready: follow them. On an error all is as before, or
 	 * -ENOTRECOVERABLE says that it is not. */
 	int (*prepare)(struct tie *tie);
@@ -43,6 +44,16 @@ struct tie {
 	/* Prepared, and published. */
 	void (*finish)(struct tie *tie);
 	int (*dump)(struct tie *tie, FILE *stream);
+	/* Hand on the writes to devices that wait with it. *reader* may be NULL. */
+	void (*drain)(struct tie *tie, struct kvmas_reader *reader);
 };
+
+/* Known, and known no more. Under the transaction lock. */
+void kas_tie_add(struct tie *tie);
+void kas_tie_del(struct tie *tie);
+
+/* Have all of them drain. Any thread that is in no callback; inside a transaction of its own
+ * nothing happens. *reader* is the thread's; NULL: it has none at hand. */
+void kas_ties_drain(struct kvmas *kvmas, struct kvmas_reader *reader);
 
 #endif

@@ -130,8 +130,10 @@ struct fixture *fixture_new(struct kvmas_config config)
 	config.struct_size = sizeof(config);
 	config.realloc = heap_realloc;
 	config.realloc_data = &f->heap;
-	config.log = write_log;
-	config.log_data = f;
+	if (!config.log) {
+		config.log = write_log;
+		config.log_data = f;
+	}
 	must(kvmas_new(&config, &f->kvmas));
 	must(kvmas_reader_add(f->kvmas, &f->reader));
 	return f;

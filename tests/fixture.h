@@ -81,7 +81,8 @@ struct ear {
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
 
-/* With a config of the test's own, whose hooks are set here. */
+/* With a config of the test's own, whose hooks are set here, but for a log that it has: what is
+ * written down is for one thread. */
 struct fixture *fixture_new(struct kvmas_config config);
 void fixture_free(struct fixture *f);
 

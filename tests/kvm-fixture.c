@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "kvm/vm.h"
 
@@ -53,10 +54,10 @@ static void resume_vcpus(void *data)
 
 void slot_text(char **text, const struct kvmas_slot *slot)
 {
-	text_add(text, "%" PRIu64 "-%" PRIu64 " %s+%" PRIu64 "%s%s", slot->gpa / page_size(),
+	text_add(text, "%" PRIu64 "-%" PRIu64 " %s+%" PRIu64 "%s%s%s", slot->gpa / page_size(),
 		 (slot->gpa + slot->size) / page_size() - 1, kvmas_ram_get_name(slot->ram),
 		 slot->ram_offset / page_size(), slot->flags & RO ? " ro" : "",
-		 slot->flags & LOG ? " log" : "");
+		 slot->flags & LOG ? " log" : "", slot->flags & KVM_MEM_GUEST_MEMFD ? " gmem" : "");
 }
 
 void op_text(char **text, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot)
@@ -221,6 +222,23 @@ struct kvmas_region *put_alias(struct machine *m, unsigned as_id, struct kvmas_r
 
 	add(m->root[as_id], alias, pages(gfn), 0);
 	return alias;
+}
+
+struct kvmas_region *make_private_ram(struct machine *m, const char *name, uint64_t npages)
+{
+	int fd = kvmas_kvm_create_guest_memfd(m->kvm, pages(npages), 0);
+	struct kvmas_region *region;
+	struct kvmas_ram *ram;
+
+	assert_true(fd >= 0);
+	must(kvmas_ram_new(m->f->kvmas,
+			   KVMAS_CONFIG(ram, .name = name, .size = pages(npages),
+					.flags = KVMAS_RAM_GUEST_MEMFD, .guest_memfd = fd),
+			   &ram));
+	close(fd);
+	region = make_window(m->f, KVMAS_REGION_RAM, name, ram, 0, npages);
+	kvmas_ram_unref(ram);
+	return region;
 }
 
 struct kvmas_region *put_mmio(struct machine *m, unsigned as_id, const char *name, uint64_t gfn,
@@ -441,6 +459,8 @@ static bool section_is_mapped(struct machine *m, unsigned as_id,
 		return true;
 	if (is_wanted_logged(m->kvm, m->kvm->spaces[as_id].space, section))
 		flags |= LOG;
+	if (kas_guest_memfd_is_there(&section->ram->guest_memfd))
+		flags |= KVM_MEM_GUEST_MEMFD;
 	for (uint64_t gpa = first; gpa >= first && gpa <= section->last &&
 				   page_size() - 1 <= section->last - gpa && gpa + page_size() != 0;
 	     gpa += page_size()) {

@@ -5,7 +5,7 @@
  * depends on their size.
  *
  * Lines look like
- *     0:2 4-7 ram+4 ro log         a slot: as_id:id first-last block+page, flags
+ *     0:2 4-7 ram+4 ro log gmem    a slot: as_id:id first-last block+page, flags
  *     create 0:2 4-7 ram+4 = -12   what the trace hook was told
  */
 #ifndef KVM_FIXTURE_H
@@ -99,6 +99,9 @@ struct kvmas_region *put_ram(struct machine *m, unsigned as_id, const char *name
 			     uint64_t npages);
 struct kvmas_region *put_alias(struct machine *m, unsigned as_id, struct kvmas_region *target,
 			       uint64_t gfn, uint64_t first, uint64_t npages);
+/* In no container; the block's private pages are those of a file of the machine's VM, which is
+ * another for each. */
+struct kvmas_region *make_private_ram(struct machine *m, const char *name, uint64_t npages);
 struct kvmas_region *put_mmio(struct machine *m, unsigned as_id, const char *name, uint64_t gfn,
 			      uint64_t npages);
 /* A region of kind RAM or ROM on a block, in no container. */

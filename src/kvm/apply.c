@@ -270,6 +270,51 @@ int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan)
 	return 0;
 }
 
+/* The smallest slot of address space 0 whose log flag can be set for a moment: nothing is lost with
+ * its log. NULL if there is none. */
+static const struct kvmas_slot *find_quiet(const struct slots *slots)
+{
+	const struct kvmas_slot *quiet = NULL;
+
+	for (size_t i = 0; i < slots->count; i++) {
+		const struct kvmas_slot *slot = kas_slots_at(slots, i);
+
+		if (slot->flags & (KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_GUEST_MEMFD))
+			continue;
+		if (!quiet || slot->size < quiet->size)
+			quiet = slot;
+	}
+	return quiet;
+}
+
+/* A slot that KVM leaves logged is one for the next commit to put right, as after an undo. */
+int kas_apply_renew(struct kvmas_kvm *kvm)
+{
+	const struct kvmas_slot *quiet = find_quiet(&kvm->spaces[0].slots);
+	struct kvmas_slot logged;
+	int err;
+
+	if (!quiet)
+		return 0;
+	logged = *quiet;
+	logged.flags |= KVM_MEM_LOG_DIRTY_PAGES;
+	err = kas_kvm_set_slot(kvm, &logged);
+	if (err < 0)
+		return err;
+	err = kas_kvm_set_slot(kvm, quiet);
+	if (err < 0)
+		err = kas_kvm_set_slot(kvm, quiet);
+	kas_kvm_count(kvm, slot_flags, 2);
+	if (err >= 0)
+		return 0;
+	kas_log(kvm->object.kvmas, KVMAS_LOG_ERROR, "KVM goes on to log slot 0:%u: errno %d",
+		logged.id, -err);
+	kas_slots_replace(&kvm->spaces[0].slots, &logged,
+			  kvm->spaces[0].slots.by_id[logged.id].born);
+	kvm->spaces[0].broken = true;
+	return -ENOTRECOVERABLE;
+}
+
 int kas_apply_undo(struct kvmas_kvm *kvm, const struct plan *plan)
 {
 	return undo(kvm, plan, plan->count);

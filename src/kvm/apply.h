@@ -20,6 +20,14 @@ int kas_apply(struct kvmas_kvm *kvm, const struct plan *plan);
 /* The plan is over, whichever way: free what no slot has any more. */
 void kas_apply_end(const struct plan *plan);
 
+/*
+ * Have KVM forget where it has found no memory. Its vCPUs remember the last such page as long as no
+ * slot of address space 0 changes (arch/x86/kvm/x86.h, vcpu_match_mmio_gen): memory that comes in
+ * another one is not seen by a vCPU that stays there. Its writes go on to the bus. What KVM
+ * refuses; then the slots are as they were.
+ */
+int kas_apply_renew(struct kvmas_kvm *kvm);
+
 /* Take back a plan that was executed: 0 or -ENOTRECOVERABLE. */
 int kas_apply_undo(struct kvmas_kvm *kvm, const struct plan *plan);
 

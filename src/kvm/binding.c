@@ -3,8 +3,8 @@
  * Bindings: which space an address space of KVM shows, and which space answers the exits there.
  *
  * The two differ inside a transaction only. A binding changes with an undo; who answers (`answers`)
- * is published like a view, when the commit has succeeded, and pinned like one by vCPU threads; so
- * is the PIO space.
+ * is published like a view, when the commit has succeeded, and pinned like one by vCPU threads. The
+ * space of ports is bound in the same way, to no as_id.
  *
  * Each bound space has a listener of its own, for its own log_sync.
  */
@@ -56,52 +56,68 @@ void kas_kvm_publish_answers(struct kvmas_kvm *kvm)
 {
 	for (unsigned i = 0; i < kvm->nspaces; i++)
 		publish(kvm, &kvm->spaces[i].answers, kvm->spaces[i].space);
+	publish(kvm, &kvm->pio, kvm->pio_space);
+	kvm->pio_changed = false;
 }
 
 void kas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
 {
-	publish(kvm, &kvm->pio, space);
+	struct kvmas_space *old = kvm->pio_space;
+
+	kvm->pio_space = space ? kvmas_space_ref(space) : NULL;
+	kvm->pio_changed = true;
+	kvmas_space_unref(old);
 }
 
 struct binding_undo {
 	struct undo undo;
-	struct kvm_space *kvm_space; /* its kvm is held */
+	struct kvmas_kvm *kvm;       /* held */
+	struct kvm_space *kvm_space; /* NULL: that of ports */
 	struct kvmas_space *before;  /* held */
 };
 
 static void free_binding_undo(struct undo *undo)
 {
 	struct binding_undo *binding = kas_container_of(undo, struct binding_undo, undo);
-	struct kvmas_kvm *kvm = binding->kvm_space->kvm;
+	struct kvmas_kvm *kvm = binding->kvm;
 
 	kvmas_space_unref(binding->before);
 	kas_free(kvm->object.kvmas, binding);
 	kvmas_kvm_unref(kvm);
 }
 
+static void set_binding(struct kvmas_kvm *kvm, struct kvm_space *kvm_space,
+			struct kvmas_space *space)
+{
+	if (kvm_space)
+		kas_kvm_set_binding(kvm_space, space);
+	else
+		kas_kvm_set_pio_space(kvm, space);
+}
+
 static void restore_binding(struct undo *undo)
 {
 	struct binding_undo *binding = kas_container_of(undo, struct binding_undo, undo);
 
-	kas_kvm_set_binding(binding->kvm_space, binding->before);
+	set_binding(binding->kvm, binding->kvm_space, binding->before);
 	free_binding_undo(undo);
 }
 
-/* Bind or unbind inside a transaction. */
-static int rebind(struct kvm_space *kvm_space, struct kvmas_space *space)
+/* Bind or unbind inside a transaction; *kvm_space* is NULL for ports. */
+static int rebind(struct kvmas_kvm *kvm, struct kvm_space *kvm_space, struct kvmas_space *space)
 {
-	struct kvmas_kvm *kvm = kvm_space->kvm;
 	struct binding_undo *binding = kas_alloc(kvm->object.kvmas, sizeof(*binding));
+	struct kvmas_space *before = kvm_space ? kvm_space->space : kvm->pio_space;
 
 	if (!binding)
 		return -ENOMEM;
 	binding->undo.restore = restore_binding;
 	binding->undo.release = free_binding_undo;
+	binding->kvm = kvmas_kvm_ref(kvm);
 	binding->kvm_space = kvm_space;
-	kvmas_kvm_ref(kvm);
-	binding->before = kvm_space->space ? kvmas_space_ref(kvm_space->space) : NULL;
+	binding->before = before ? kvmas_space_ref(before) : NULL;
 	kas_txn_record(kvm->object.kvmas, &binding->undo);
-	kas_kvm_set_binding(kvm_space, space);
+	set_binding(kvm, kvm_space, space);
 	return 0;
 }
 
@@ -117,7 +133,7 @@ int kvmas_kvm_bind(struct kvmas_kvm *kvm, struct kvmas_space *space, unsigned as
 	err = kvmas_begin(kvmas);
 	if (err)
 		return err;
-	err = kvm->spaces[as_id].space ? -EEXIST : rebind(&kvm->spaces[as_id], space);
+	err = kvm->spaces[as_id].space ? -EEXIST : rebind(kvm, &kvm->spaces[as_id], space);
 	return kas_txn_end(kvmas, err);
 }
 
@@ -131,7 +147,7 @@ int kvmas_kvm_unbind(struct kvmas_kvm *kvm, unsigned as_id)
 	err = kvmas_begin(kvmas);
 	if (err)
 		return err;
-	err = kvm->spaces[as_id].space ? rebind(&kvm->spaces[as_id], NULL) : -ENOENT;
+	err = kvm->spaces[as_id].space ? rebind(kvm, &kvm->spaces[as_id], NULL) : -ENOENT;
 	return kas_txn_end(kvmas, err);
 }
 
@@ -142,12 +158,12 @@ int kvmas_kvm_set_pio_space(struct kvmas_kvm *kvm, struct kvmas_space *space)
 
 	if (space && space->object.kvmas != kvmas)
 		return -EXDEV;
-	err = kas_lock(kvmas);
+	err = kvmas_begin(kvmas);
 	if (err)
 		return err;
-	kas_kvm_set_pio_space(kvm, space);
-	kas_unlock(kvmas);
-	return 0;
+	if (kvm->pio_space != space)
+		err = rebind(kvm, NULL, space);
+	return kas_txn_end(kvmas, err);
 }
 
 static struct kvmas_space *count_published(struct kvmas_kvm *kvm, const struct published *at)
@@ -162,23 +178,34 @@ static struct kvmas_space *count_published(struct kvmas_kvm *kvm, const struct p
 	return space;
 }
 
-struct kvmas_space *kas_kvm_pin_answering(struct kvmas_vcpu *vcpu, unsigned as_id)
+/* Where it is published; NULL for an as_id that there is not. */
+static const struct published *answers_of(const struct kvmas_kvm *kvm, unsigned as_id)
 {
-	struct kvmas_kvm *kvm = vcpu->kvm;
-	const struct published *at = &kvm->pio;
+	if (as_id == KAS_KVM_PIO)
+		return &kvm->pio;
+	return as_id < kvm->nspaces ? &kvm->spaces[as_id].answers : NULL;
+}
+
+struct kvmas_space *kas_kvm_answering(const struct kvmas_kvm *kvm, unsigned as_id)
+{
+	return get_published(answers_of(kvm, as_id));
+}
+
+struct kvmas_space *kas_kvm_pin_answering(struct kvmas_kvm *kvm, struct kvmas_reader *reader,
+					  unsigned as_id)
+{
+	const struct published *at = answers_of(kvm, as_id);
 	struct kvmas_space *space;
 	bool full;
 
-	if (as_id != KAS_KVM_PIO && as_id >= kvm->nspaces)
+	if (!at)
 		return NULL;
-	if (as_id != KAS_KVM_PIO)
-		at = &kvm->spaces[as_id].answers;
-	space = space_of(kas_pin(&vcpu->reader.pins, at, &full));
+	space = space_of(kas_pin(&reader->pins, at, &full));
 	return full ? count_published(kvm, at) : space;
 }
 
-void kas_kvm_unpin_answering(struct kvmas_vcpu *vcpu, struct kvmas_space *space)
+void kas_kvm_unpin_answering(struct kvmas_reader *reader, struct kvmas_space *space)
 {
-	if (!kas_unpin(&vcpu->reader.pins, &space->object))
+	if (!kas_unpin(&reader->pins, &space->object))
 		kas_object_unref(&space->object);
 }

@@ -145,12 +145,13 @@ static int find_windows(struct scope *scope, const struct kvm_space *space)
 
 /* ---- what is wanted there ---- */
 
-static int find_wanted(const struct kvm_space *space, struct plan_space *ret)
+struct mapping_source kas_draft_source(const struct kvm_space *space)
 {
-	static const struct range whole = {0, UINT64_MAX};
 	const struct kvmas_kvm *kvm = space->kvm;
-	struct mapping_source source = {
+
+	return (struct mapping_source){
 		.space = space->space,
+		.view = kas_space_next_view(space->space),
 		.logging = kas_logging_next(kvm->object.kvmas),
 		.reserved = kvm->reserved,
 		.policy = &space->policy,
@@ -160,11 +161,17 @@ static int find_wanted(const struct kvm_space *space, struct plan_space *ret)
 		.readonly_mem = kvm->readonly_mem,
 		.guest_memfd = kvm->guest_memfd,
 	};
+}
+
+static int find_wanted(const struct kvm_space *space, struct plan_space *ret)
+{
+	static const struct range whole = {0, UINT64_MAX};
+	struct mapping_source source;
 	int err = 0;
 
 	if (!space->space)
 		return 0;
-	source.view = kas_space_next_view(space->space);
+	source = kas_draft_source(space);
 	if (!ret->windows)
 		return kas_mappings_add(&ret->want, &source, whole);
 	for (size_t i = 0; !err && i < ret->nwindows; i++)

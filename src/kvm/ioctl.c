@@ -122,6 +122,44 @@ int kas_kvm_reset_rings(struct kvmas_kvm *kvm)
 	return vm_ioctl(kvm, KVM_RESET_DIRTY_RINGS, NULL);
 }
 
+static int set_event(struct kvmas_kvm *kvm, const struct placement *placement, bool made)
+{
+	const struct channel *channel = placement->channel;
+	struct kvm_ioeventfd event = {
+		.datamatch = channel->kvm_match,
+		.addr = placement->bytes.first,
+		.len = channel->size,
+		.fd = channel->fd,
+	};
+
+	if (channel->flags & KVMAS_CHANNEL_DATAMATCH)
+		event.flags |= KVM_IOEVENTFD_FLAG_DATAMATCH;
+	if (placement->pio)
+		event.flags |= KVM_IOEVENTFD_FLAG_PIO;
+	if (!made)
+		event.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+	return no_count(vm_ioctl(kvm, KVM_IOEVENTFD, &event));
+}
+
+static int set_zone(struct kvmas_kvm *kvm, const struct placement *placement, bool made)
+{
+	struct kvm_coalesced_mmio_zone zone = {
+		.addr = placement->bytes.first,
+		.size = (uint32_t)(placement->bytes.last - placement->bytes.first + 1),
+		.pio = placement->pio,
+	};
+
+	return no_count(vm_ioctl(
+		kvm, made ? KVM_REGISTER_COALESCED_MMIO : KVM_UNREGISTER_COALESCED_MMIO, &zone));
+}
+
+int kas_kvm_set_channel(struct kvmas_kvm *kvm, const struct placement *placement, bool made)
+{
+	if (placement->channel->fd < 0)
+		return set_zone(kvm, placement, made);
+	return set_event(kvm, placement, made);
+}
+
 int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd)
 {
 	return no_count(do_ioctl(kvm, vcpu_fd, KVM_RUN, NULL));

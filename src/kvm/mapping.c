@@ -118,6 +118,12 @@ static const struct reserved *first_reserved(const struct reserved *list, const 
 	return first;
 }
 
+/* The offset in its block of what a range shows at an address. */
+static uint64_t offset_at(const struct flat_range *from, uint64_t gpa)
+{
+	return from->region->ram_offset + from->offset + (gpa - from->range.first);
+}
+
 /* How a slot shows a range, in flags of KVM's. */
 static uint32_t flags_of(const struct mapping_source *source, const struct flat_range *from)
 {
@@ -150,7 +156,7 @@ static int append_pages(struct mappings *mappings, const struct mapping_source *
 		.gpa = pages.first,
 		.size = pages.last - pages.first + 1,
 		.ram = region->ram,
-		.ram_offset = region->ram_offset + from->offset + (pages.first - from->range.first),
+		.ram_offset = offset_at(from, pages.first),
 		.flags = flags_of(source, from),
 	};
 	int err;
@@ -190,6 +196,18 @@ static int append_range(struct mappings *mappings, const struct mapping_source *
 		pages.first = reserved->range.last + 1;
 	}
 	return append_pages(mappings, source, from, pages);
+}
+
+bool kas_mapping_has(const struct mapping_source *source, const struct flat_range *from,
+		     struct range pages)
+{
+	struct range whole = from->range;
+
+	if (!kas_range_is_writable(from) || !trim(&whole, source->page_size) ||
+	    pages.first < whole.first || pages.last > whole.last ||
+	    first_reserved(source->reserved, &pages))
+		return false;
+	return offset_at(from, pages.first) % source->page_size == 0;
 }
 
 int kas_mappings_add(struct mappings *mappings, const struct mapping_source *source,

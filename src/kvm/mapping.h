@@ -36,6 +36,11 @@ struct mapping_source {
 	bool guest_memfd;  /* KVM_CAP_GUEST_MEMFD: without it, what has one is refused */
 };
 
+/* Whether *from* comes to be mapped writable in all of these pages: what a guest writes there does
+ * not leave it. */
+bool kas_mapping_has(const struct mapping_source *source, const struct flat_range *from,
+		     struct range pages);
+
 /* Add what is wanted in a window of whole pages, behind those before. Pure, but for memory:
  * -ENOMEM; -ERANGE for memory past the last gpa; -EOPNOTSUPP for what KVM does not do with a
  * guest_memfd. Free with kas_mappings_fini, also after an error. */

@@ -60,15 +60,22 @@ static int tell(const struct preview *preview, const struct plan *plan)
 static int look(struct kvmas *kvmas, void *data)
 {
 	struct preview *preview = data;
+	struct channel_plan channels = {0};
 	struct plan plan = {0};
 	int result = 0;
 
 	if (kas_draft_is_needed(preview->kvm))
 		result = kas_draft_make(preview->kvm, &plan);
+	if (!result)
+		result = kas_placements_draft(preview->kvm, &channels);
 	if (!result) {
 		add_up(preview, &plan);
+		preview->sums.stop |= channels.nmusts > 0;
+		preview->sums.channel_unmakes = channels.nunmakes;
+		preview->sums.channel_makes = channels.nmakes;
 		result = tell(preview, &plan);
 	}
+	kas_placements_fini(kvmas, &channels.next);
 	kas_plan_fini(kvmas, &plan);
 	return result;
 }

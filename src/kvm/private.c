@@ -15,7 +15,7 @@
  * the view is pinned until all is done, so that blocks stay. Two vCPUs may want a page, one as
  * private and one as shared, or a thread of the VMM's calls kvmas_kvm_set_private: what goes back
  * to the host must be the side that the guest has left last, so attributes are set, and pages given
- * back, under one lock (private_lock). Nothing is called under it.
+ * back, under one lock (private_lock). The hook that is asked whether to is called before.
  *
  * Read handle first.
  */
@@ -182,7 +182,7 @@ static bool has_two_sides(const struct conversion *c)
 	return false;
 }
 
-/* The guest has left this side of a piece. Memory that stays is memory lost to the host, no more. */
+/* The guest has left this side of a piece. What is not given back is lost to the host, no more. */
 static void leave_side(const struct conversion *c, const struct memory *piece, uint64_t size)
 {
 	struct kvmas_ram *ram = piece->ram;
@@ -247,7 +247,7 @@ int kas_private_handle_fault(struct kvmas_vcpu *vcpu)
 	if (!find_range(fault.gpa, fault.size, &c.range))
 		return -EINVAL;
 	c.is_private = fault.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE;
-	space = kas_kvm_pin_answering(vcpu, as_id);
+	space = kas_kvm_pin_answering(c.kvm, &vcpu->reader, as_id);
 	if (!space)
 		return 0;
 	view = kas_reader_pin(&vcpu->reader, space);
@@ -256,6 +256,6 @@ int kas_private_handle_fault(struct kvmas_vcpu *vcpu)
 		result = handle(&c);
 		kas_reader_unpin(&vcpu->reader, view);
 	}
-	kas_kvm_unpin_answering(vcpu, space);
+	kas_kvm_unpin_answering(&vcpu->reader, space);
 	return result;
 }

@@ -13,6 +13,7 @@
  *   I1  the slots of each as_id are the mappings of its space's view, possibly cut; of an unbound
  *       one, none.
  *   I2  the slot tables say what KVM has (even when broken).
+ *   I3  kvm->channels are the event channels that the views show, and say which of them KVM has.
  *
  * Read tie_prepare first.
  */
@@ -24,6 +25,7 @@
 
 #include "apply.h"
 #include "binding.h"
+#include "channels.h"
 #include "draft.h"
 #include "private.h"
 #include "reserve.h"
@@ -33,26 +35,92 @@ static struct kvmas_kvm *kvm_of(struct tie *tie)
 	return kas_container_of(tie, struct kvmas_kvm, tie);
 }
 
+/* A channel that must be in KVM signals as soon as it is: not before it is known that it may. */
+static int stop_if_needed(struct kvmas_kvm *kvm)
+{
+	int err;
+
+	if (!kvm->plan.stop && !kvm->channel_plan.nmusts)
+		return 0;
+	err = kas_gate_close(kvm);
+	kvm->stopped = !err;
+	return err;
+}
+
+/* All that was done but for slots that are in place again, or that are not: -ENOTRECOVERABLE. */
+static int take_back_channels(struct kvmas_kvm *kvm, int err)
+{
+	if (err == -ENOTRECOVERABLE)
+		kas_channels_retreat(kvm);
+	else
+		kas_channels_remake(kvm);
+	return err;
+}
+
+/* Whether memory comes in an address space but the first where an event channel is. */
+static bool covers_channels(const struct kvmas_kvm *kvm)
+{
+	const struct placements *after =
+		kvm->channel_plan.any ? &kvm->channel_plan.next : &kvm->channels;
+
+	for (size_t i = 0; after->count && i < kvm->plan.count; i++) {
+		const struct kvmas_slot *slot = &kvm->plan.ops[i].after.slot;
+		struct range bytes = {slot->gpa, slot->gpa + (slot->size - 1)};
+
+		if (kvm->plan.ops[i].kind != KVMAS_SLOT_DELETE && slot->as_id > 0 &&
+		    kas_placements_any(after, bytes))
+			return true;
+	}
+	return false;
+}
+
+/* Slots as planned, and what must be in KVM. */
+static int move_slots(struct kvmas_kvm *kvm)
+{
+	int err = kas_apply(kvm, &kvm->plan);
+	int undone;
+
+	if (err)
+		return err;
+	if (covers_channels(kvm))
+		err = kas_apply_renew(kvm);
+	if (!err)
+		err = kas_channels_make_musts(kvm);
+	if (!err)
+		return 0;
+	undone = kas_apply_undo(kvm, &kvm->plan);
+	return undone ? undone : err;
+}
+
 /* vCPUs are held only for what needs it, and not while memory is allocated. */
 static int carry_out(struct kvmas_kvm *kvm)
 {
 	int err = kas_apply_reserve(kvm, &kvm->plan);
 
-	if (!err && kvm->plan.stop) {
-		err = kas_gate_close(kvm);
-		kvm->stopped = !err;
-	}
-	return err ? err : kas_apply(kvm, &kvm->plan);
+	if (!err)
+		err = kas_channels_unmake(kvm);
+	if (err)
+		return err;
+	err = stop_if_needed(kvm);
+	if (!err)
+		err = move_slots(kvm);
+	return err ? take_back_channels(kvm, err) : 0;
+}
+
+static void let_in(struct kvmas_kvm *kvm)
+{
+	if (kvm->stopped)
+		kas_gate_open(kvm);
+	kvm->stopped = false;
 }
 
 /* The commit is over, or has failed. */
 static void end_plan(struct kvmas_kvm *kvm)
 {
-	if (kvm->stopped)
-		kas_gate_open(kvm);
-	kvm->stopped = false;
+	let_in(kvm);
 	kas_apply_end(&kvm->plan);
 	kas_plan_fini(kvm->object.kvmas, &kvm->plan);
+	kas_channels_end_plan(kvm);
 }
 
 static int tie_prepare(struct tie *tie)
@@ -60,9 +128,13 @@ static int tie_prepare(struct tie *tie)
 	struct kvmas_kvm *kvm = kvm_of(tie);
 	int err;
 
-	if (kas_object_is_dead(&kvm->object) || !kas_draft_is_needed(kvm))
+	if (kas_object_is_dead(&kvm->object))
 		return 0;
-	err = kas_draft_make(kvm, &kvm->plan);
+	err = kas_channels_take_strays(kvm);
+	if (!err && kas_draft_is_needed(kvm))
+		err = kas_draft_make(kvm, &kvm->plan);
+	if (!err)
+		err = kas_placements_draft(kvm, &kvm->channel_plan);
 	if (!err)
 		err = carry_out(kvm);
 	if (err)
@@ -73,10 +145,12 @@ static int tie_prepare(struct tie *tie)
 static int tie_cancel(struct tie *tie)
 {
 	struct kvmas_kvm *kvm = kvm_of(tie);
+	int stray = kas_channels_unmake_musts(kvm);
 	int err = kas_apply_undo(kvm, &kvm->plan);
 
+	take_back_channels(kvm, err);
 	end_plan(kvm);
-	return err;
+	return err ? err : stray;
 }
 
 static void tie_finish(struct tie *tie)
@@ -96,6 +170,8 @@ static void tie_finish(struct tie *tie)
 		kas_kvm_count(kvm, commits, 1);
 	kas_kvm_count(kvm, bytes_torn_live, kvm->plan.bytes_torn);
 	kas_kvm_publish_answers(kvm);
+	let_in(kvm);
+	kas_channels_make(kvm);
 	end_plan(kvm);
 }
 
@@ -125,7 +201,23 @@ static int tie_dump(struct tie *tie, FILE *stream)
 				return -EIO;
 		}
 	}
-	return 0;
+	return kas_channels_dump(kvm, stream);
+}
+
+static void tie_drain(struct tie *tie, struct kvmas_reader *reader)
+{
+	struct kvmas_kvm *kvm = kvm_of(tie);
+	struct kvmas_reader ours = {0};
+
+	if (!atomic_load_explicit(&kvm->coalesced.used, memory_order_relaxed))
+		return;
+	if (reader) {
+		kas_coalesced_drain(kvm, reader);
+		return;
+	}
+	kas_reader_init(&ours, kvm->object.kvmas);
+	kas_coalesced_drain(kvm, &ours);
+	kas_reader_fini(&ours);
 }
 
 static void fini_members(struct kvmas_kvm *kvm)
@@ -134,6 +226,9 @@ static void fini_members(struct kvmas_kvm *kvm)
 
 	kas_kvm_free_reserved(kvm);
 	kas_kvm_log_fini(kvm);
+	kas_placements_fini(kvmas, &kvm->channels);
+	kas_placements_fini(kvmas, &kvm->channel_strays);
+	kas_coalesced_fini(kvm);
 	for (unsigned i = 0; i < kvm->nspaces; i++) {
 		kas_slots_fini(kvmas, &kvm->spaces[i].slots);
 		kas_policy_fini(kvmas, &kvm->spaces[i].policy);
@@ -146,9 +241,9 @@ static void kvm_end(struct object *object)
 
 	for (unsigned i = 0; i < kvm->nspaces; i++)
 		kas_kvm_set_binding(&kvm->spaces[i], NULL);
-	kas_kvm_publish_answers(kvm);
 	kas_kvm_set_pio_space(kvm, NULL);
-	TAILQ_REMOVE(&object->kvmas->ties, &kvm->tie, all);
+	kas_kvm_publish_answers(kvm);
+	kas_tie_del(&kvm->tie);
 	fini_members(kvm);
 	pthread_mutex_destroy(&kvm->exits_lock);
 	pthread_mutex_destroy(&kvm->private_lock);
@@ -162,20 +257,22 @@ static int init_limits(struct kvmas_kvm *kvm, unsigned nspaces)
 {
 	int limit = kas_kvm_check_extension(kvm, KVM_CAP_NR_MEMSLOTS);
 	int readonly_mem = kas_kvm_check_extension(kvm, KVM_CAP_READONLY_MEM);
-	int private_memory = kas_private_init(kvm);
 	unsigned bits = kvm->config.gpa_bits;
+	int err;
 
 	if (limit < 0 || readonly_mem < 0)
 		return limit < 0 ? limit : readonly_mem;
 	if (limit == 0 || limit > UINT16_MAX)
 		return -EOPNOTSUPP;
-	if (private_memory)
-		return private_memory;
+	err = kas_private_init(kvm);
+	if (!err)
+		err = kas_coalesced_ask(kvm);
+	if (err)
+		return err;
 	kvm->readonly_mem = readonly_mem > 0;
 	kvm->last_gpa = bits == 0 || bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
 	for (unsigned i = 0; i < nspaces; i++) {
-		int err = kas_slots_init(kvm->object.kvmas, &kvm->spaces[i].slots, (unsigned)limit);
-
+		err = kas_slots_init(kvm->object.kvmas, &kvm->spaces[i].slots, (unsigned)limit);
 		if (err)
 			return err;
 		kvm->spaces[i].kvm = kvm;
@@ -185,8 +282,7 @@ static int init_limits(struct kvmas_kvm *kvm, unsigned nspaces)
 	}
 	/* Last: there is no way back. */
 	if (kvm->config.flags & KVMAS_KVM_ZAP_SLOT) {
-		int err = kas_kvm_zap_slot(kvm);
-
+		err = kas_kvm_zap_slot(kvm);
 		if (err)
 			return err;
 	}
@@ -218,6 +314,7 @@ static const struct tie tie_functions = {
 	.cancel = tie_cancel,
 	.finish = tie_finish,
 	.dump = tie_dump,
+	.drain = tie_drain,
 };
 
 /* How many address spaces: KVM says 0 where the architecture has but one. */
@@ -254,6 +351,7 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 	kvm->object.kvmas = kvmas;
 	kvm->config = probe.config;
 	kas_rings_init(&kvm->rings);
+	kas_coalesced_init(kvm);
 	err = kas_lock(kvmas); /* before limits, which end with what cannot be taken back */
 	if (!err) {
 		err = init_limits(kvm, nspaces);
@@ -271,8 +369,9 @@ int kvmas_kvm_new(struct kvmas *kvmas, const struct kvmas_kvm_config *config,
 	LIST_INIT(&kvm->vcpus);
 	kas_gate_init(&kvm->gate);
 	kvm->tie = tie_functions;
-	TAILQ_INSERT_TAIL(&kvmas->ties, &kvm->tie, all);
+	kvm->tie.object = &kvm->object;
 	kas_object_init(&kvm->object, kvmas, kvm_end);
+	kas_tie_add(&kvm->tie);
 	kas_unlock(kvmas);
 	*ret = kvm;
 	return 0;

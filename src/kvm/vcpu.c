@@ -38,10 +38,9 @@ static bool is_valid(const struct kvmas_kvm *kvm, const struct kvmas_vcpu_config
 #define PLACE(member) (offsetof(struct kvmas_kvm_stats, member) / sizeof(uint64_t))
 
 static const size_t places[NCOUNTS] = {
-	[COUNT_MMIO_EXITS] = PLACE(mmio_exits),
-	[COUNT_PIO_EXITS] = PLACE(pio_exits),
-	[COUNT_UNASSIGNED] = PLACE(unassigned),
-	[COUNT_REFUSED] = PLACE(refused),
+	[COUNT_MMIO_EXITS] = PLACE(mmio_exits), [COUNT_PIO_EXITS] = PLACE(pio_exits),
+	[COUNT_UNASSIGNED] = PLACE(unassigned), [COUNT_REFUSED] = PLACE(refused),
+	[COUNT_EVENTS] = PLACE(events),
 };
 
 void kvmas_kvm_get_stats(const struct kvmas_kvm *kvm, struct kvmas_kvm_stats *ret)
@@ -83,6 +82,11 @@ int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config
 	vcpu = kas_alloc(kvmas, sizeof(*vcpu));
 	if (!vcpu)
 		return -ENOMEM;
+	err = kas_coalesced_add(kvm, &vcpu->coalesced, ours.run, ours.run_size);
+	if (err) {
+		kas_free(kvmas, vcpu);
+		return err;
+	}
 	vcpu->kvm = kvmas_kvm_ref(kvm);
 	vcpu->config = ours;
 	vcpu->pass.config = &vcpu->config;
@@ -106,6 +110,7 @@ void kvmas_vcpu_del(struct kvmas_vcpu *vcpu)
 		return;
 	kvm = vcpu->kvm;
 	kas_gate_del(&kvm->gate, &vcpu->pass);
+	kas_coalesced_del(kvm, &vcpu->coalesced);
 	if (vcpu->ring.at)
 		kas_ring_del(kvm, &vcpu->ring);
 	kas_reader_fini(&vcpu->reader);

@@ -12,6 +12,7 @@ enum vcpu_count {
 	COUNT_PIO_EXITS,
 	COUNT_UNASSIGNED,
 	COUNT_REFUSED,
+	COUNT_EVENTS,
 	NCOUNTS,
 };
 
@@ -20,6 +21,7 @@ struct kvmas_vcpu {
 	struct kvmas_vcpu_config config;
 	struct pass pass;
 	struct ring ring; /* with KVMAS_KVM_LOG_RING */
+	struct coalesced_ring coalesced;
 	LIST_ENTRY(kvmas_vcpu) all;
 	_Atomic(uint64_t) counts[NCOUNTS];
 	struct kvmas_reader reader;

@@ -3,10 +3,12 @@
 #ifndef KAS_VM_H
 #define KAS_VM_H
 
+#include "coalesced.h"
 #include "gate.h"
 #include "listener.h"
 #include "log.h"
 #include "policy.h"
+#include "placement.h"
 #include "plan.h"
 #include "ram.h"
 #include "ring.h"
@@ -32,11 +34,13 @@ struct kvmas_kvm {
 	struct object object;
 	struct tie tie;
 	struct kvmas_kvm_config config;
-	bool readonly_mem;    /* KVM_CAP_READONLY_MEM */
-	bool guest_memfd;     /* KVM_CAP_GUEST_MEMFD, with KVM_CAP_USER_MEMORY2 */
-	bool attributes;      /* KVM_CAP_MEMORY_ATTRIBUTES has KVM_MEMORY_ATTRIBUTE_PRIVATE */
-	uint64_t last_gpa;    /* of the guest's address bits */
-	struct published pio; /* the space that answers for ports: held */
+	bool readonly_mem;             /* KVM_CAP_READONLY_MEM */
+	bool guest_memfd;              /* KVM_CAP_GUEST_MEMFD, with KVM_CAP_USER_MEMORY2 */
+	bool attributes;               /* KVM_CAP_MEMORY_ATTRIBUTES has ..._ATTRIBUTE_PRIVATE */
+	uint64_t last_gpa;             /* of the guest's address bits */
+	struct kvmas_space *pio_space; /* the space of ports: held; NULL for none */
+	bool pio_changed;              /* it did, in the transaction that goes on */
+	struct published pio;          /* the same, to exits since the last commit: held */
 	/* Guards the two sorts of published above, for who counts instead of pinning, and the list
 	 * of vCPUs with what they have counted. A leaf. */
 	pthread_mutex_t exits_lock;
@@ -53,6 +57,11 @@ struct kvmas_kvm {
 	size_t log_size;
 	struct rings rings;
 
+	struct placements channels;       /* where event channels are seen */
+	struct placements channel_strays; /* KVM has them though nobody shows them */
+	struct channel_plan channel_plan; /* between prepare and the commit's end */
+	struct coalesced coalesced;
+
 	_Atomic(uint64_t) stats[sizeof(struct kvmas_kvm_stats) / sizeof(uint64_t)];
 	unsigned nspaces;
 	struct kvm_space spaces[];
@@ -61,6 +70,12 @@ struct kvmas_kvm {
 /* Count one of kvmas_kvm_stats. */
 #define kas_kvm_count(kvm, member, n)                                                              \
 	atomic_fetch_add_explicit(                                                                 \
+		&(kvm)->stats[offsetof(struct kvmas_kvm_stats, member) / sizeof(uint64_t)], (n),   \
+		memory_order_relaxed)
+
+/* Set one that is no sum. */
+#define kas_kvm_show(kvm, member, n)                                                               \
+	atomic_store_explicit(                                                                     \
 		&(kvm)->stats[offsetof(struct kvmas_kvm_stats, member) / sizeof(uint64_t)], (n),   \
 		memory_order_relaxed)
 
@@ -78,6 +93,8 @@ int kas_kvm_run(struct kvmas_kvm *kvm, int vcpu_fd);
 /* A file descriptor. */
 int kas_kvm_create_guest_memfd(struct kvmas_kvm *kvm, uint64_t size, uint64_t flags);
 int kas_kvm_set_attributes(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size, uint64_t attributes);
+/* Give an ioeventfd or a coalesced zone to KVM, or take it back. */
+int kas_kvm_set_channel(struct kvmas_kvm *kvm, const struct placement *placement, bool made);
 
 /* x86.c or noarch.c: which address space of KVM the vCPU was in at this exit. */
 unsigned kas_kvm_exit_as_id(const struct kvm_run *run);
