@@ -337,6 +337,74 @@ static int change_ties(struct machine *m)
 	return err ? err : kvmas_kvm_set_merge(m->kvm, NORMAL, KVMAS_MERGE_EAGER);
 }
 
+/* ---- memory of guest_memfds ---- */
+
+/* The pages of SMRAM, below the device, are seen in SMM: a page of the file can be in one slot. */
+static void make_private_pc(struct machine *m)
+{
+	m->region[RAM] = make_private_ram(m, "ram", 32);
+	m->region[VGA] = make_mmio(m->f, "vga", pages(2));
+	m->region[SMRAM] = make_alias(m->f, "smram", m->region[RAM], pages(10), pages(2));
+	m->region[BAR] = make_ram(m->f, "bar", pages(8));
+	m->region[CARD] = make_private_ram(m, "card", 8);
+}
+
+static int place_private_pc(struct machine *m)
+{
+	int err = kvmas_region_add(m->root[NORMAL], m->region[RAM], 0, 0);
+
+	if (!err)
+		err = kvmas_region_add(m->root[NORMAL], m->region[VGA], pages(10), 1);
+	if (!err)
+		err = kvmas_region_add(m->root[SMM], m->region[SMRAM], pages(10), 0);
+	if (!err)
+		err = kvmas_region_add(m->root[NORMAL], m->region[BAR], pages(80), 0);
+	return err ? err : kvmas_region_add(m->root[NORMAL], m->region[CARD], pages(100), 0);
+}
+
+static void prepare_private(struct machine *m)
+{
+	make_private_pc(m);
+	must(kvmas_begin(m->f->kvmas));
+	must(place_private_pc(m));
+	must(kvmas_commit(m->f->kvmas));
+}
+
+static int move_smram(struct machine *m)
+{
+	int err = kvmas_region_set_enabled(m->region[SMRAM], false);
+
+	return err ? err : kvmas_region_set_enabled(m->region[VGA], false);
+}
+
+static int move_smram_back(struct machine *m)
+{
+	int err = kvmas_region_set_enabled(m->region[SMRAM], true);
+
+	return err ? err : kvmas_region_set_enabled(m->region[VGA], true);
+}
+
+static void prepare_private_torn(struct machine *m)
+{
+	prepare_private(m);
+	must(kvmas_begin(m->f->kvmas));
+	must(move_smram(m));
+	must(kvmas_commit(m->f->kvmas));
+}
+
+static int move_card(struct machine *m)
+{
+	return kvmas_region_set_offset(m->region[CARD], pages(104));
+}
+
+/* The one moves, the other is made anew. */
+static int swap_with_card(struct machine *m)
+{
+	int err = kvmas_region_set_offset(m->region[CARD], pages(80));
+
+	return err ? err : kvmas_region_set_offset(m->region[BAR], pages(100));
+}
+
 const struct scenario scenarios[] = {
 	{"initial map", make_pc, place_pc},
 	{"SMRAM opens", prepare_pc, close_vga, true},
@@ -371,8 +439,18 @@ const struct scenario scenarios[] = {
 	{"region becomes unmergeable", prepare_closed_logged, keep_apart, true},
 	{"everything at once", prepare_logged, change_everything},
 	{"two ties", prepare_two_ties, change_ties},
+	{"private: initial map", make_private_pc, place_private_pc, .guest_memfd = true},
+	{"private: pages go to another space", prepare_private, move_smram, .guest_memfd = true},
+	{"private: they come back", prepare_private_torn, move_smram_back, .guest_memfd = true},
+	{"private: card moves over itself", prepare_private, move_card, true, true},
+	{"private: card and BAR change places", prepare_private, swap_with_card,
+	 .guest_memfd = true},
+	{"private: sticky to eager", prepare_private_torn, merge_eagerly, true, true},
+	{"private: unbind", prepare_private, unbind_normal, true, true},
 };
+enum { PRIVATE_SCENARIOS = 7 };
 const size_t nscenarios = LENGTH(scenarios);
+const size_t nloggable = LENGTH(scenarios) - PRIVATE_SCENARIOS;
 
 /* ---- one run ---- */
 
@@ -390,7 +468,8 @@ static struct machine *at_rest(struct machine *m)
 
 struct machine *scenario_machine(const struct scenario *scenario)
 {
-	struct machine *m = machine_new(NULL);
+	static const struct fake_kvm_config plain, newer = {.version = FAKE_KVM_6_18};
+	struct machine *m = machine_new(scenario->guest_memfd ? &newer : &plain);
 
 	scenario->prepare(m);
 	return at_rest(m);

@@ -16,10 +16,13 @@ struct scenario {
 	void (*prepare)(struct machine *m);
 	int (*edit)(struct machine *m); /* calls inside a transaction */
 	bool single;                    /* one call, that can be a transaction by itself */
+	bool guest_memfd;               /* its VM has that */
 };
 
+/* Those behind the first nloggable have memory that KVM does not log. */
 extern const struct scenario scenarios[];
 extern const size_t nscenarios;
+extern const size_t nloggable;
 
 /* For tests of one of them. */
 void prepare_closed(struct machine *m);

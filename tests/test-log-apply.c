@@ -24,7 +24,7 @@ static const int errors[] = {ENOMEM, EFAULT, ENOENT, EINTR};
 static void nothing_is_lost_and_nothing_is_told_that_nobody_wrote(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < nscenarios * LENGTH(logs); i++) {
+	for (unsigned i = 0; i < nloggable * LENGTH(logs); i++) {
 		enum kvmas_kvm_log log = logs[i % LENGTH(logs)];
 		struct attempt *t = begin_logged_attempt(&scenarios[i / LENGTH(logs)], log);
 
@@ -79,7 +79,7 @@ static void refused_ioctl_loses_no_page(void **state)
 	unsigned nruns = 0;
 
 	(void)state;
-	for (unsigned i = 0; i < nscenarios * LENGTH(logs) * LENGTH(errors); i++) {
+	for (unsigned i = 0; i < nloggable * LENGTH(logs) * LENGTH(errors); i++) {
 		const struct scenario *scenario = &scenarios[i / LENGTH(errors) / LENGTH(logs)];
 		unsigned k = 1;
 
@@ -115,7 +115,7 @@ static bool refuse_from(const struct scenario *scenario, enum kvmas_kvm_log log,
 static void undoing_that_is_refused_loses_no_page(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < nscenarios * LENGTH(logs); i++) {
+	for (unsigned i = 0; i < nloggable * LENGTH(logs); i++) {
 		unsigned k = 1;
 
 		while (refuse_from(&scenarios[i / LENGTH(logs)], logs[i % LENGTH(logs)], k))
@@ -140,7 +140,7 @@ static bool starve_one(const struct scenario *scenario, enum kvmas_kvm_log log, 
 static void failed_allocation_comes_before_the_first_ioctl(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < nscenarios * LENGTH(logs); i++) {
+	for (unsigned i = 0; i < nloggable * LENGTH(logs); i++) {
 		unsigned k = 1;
 
 		while (starve_one(&scenarios[i / LENGTH(logs)], logs[i % LENGTH(logs)], k, WHOLE))
