@@ -10,6 +10,7 @@
  */
 #include "guest.h"
 
+#include "kvm/uapi.h"
 #include "probe.h"
 #include "vcpu.h"
 
@@ -74,7 +75,9 @@ static int guest_ioctl(void *data, int fd, unsigned long request, void *arg)
 	const struct kvm_userspace_memory_region *region = arg;
 	int result;
 
-	if (request == KVM_SET_USER_MEMORY_REGION && region->slot >> 16 < MAX_SPACES)
+	/* The second begins like the first. */
+	if ((request == KVM_SET_USER_MEMORY_REGION || request == KVM_SET_USER_MEMORY_REGION2) &&
+	    region->slot >> 16 < MAX_SPACES)
 		g->calls[region->slot >> 16]++;
 	if (request != KVM_RUN && g->meddle && g->meddle(g, request, arg, &result))
 		return result;
@@ -94,7 +97,7 @@ static void guest_trace(void *data, enum kvmas_slot_op_kind kind, const struct k
 static void make_tie(struct guest *g, const struct guest_config *config)
 {
 	g->ring_size = config->log == KVMAS_KVM_LOG_RING ? RING_SIZE : 0;
-	g->vm = ioctl(guest_system_fd, KVM_CREATE_VM, 0);
+	g->vm = ioctl(guest_system_fd, KVM_CREATE_VM, config->vm_type);
 	assert_true(g->vm >= 0);
 	must(kvmas_kvm_new(g->f->kvmas,
 			   KVMAS_CONFIG(kvm, .vm_fd = g->vm, .ioctl = guest_ioctl, .ioctl_data = g,

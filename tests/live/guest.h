@@ -54,6 +54,7 @@ struct vcpu {
 	bool runs;
 	bool ungated; /* knob: KVM_RUN is called past the gate, and past guest_hold */
 	bool smis;    /* knob: an SMI at each turn */
+	bool forged;  /* knob: somebody writes to the ring of coalesced writes */
 	/* Called on the vCPU's thread at each turn, outside of the gate. NULL: none. */
 	void (*turn)(struct vcpu *vcpu);
 	/* By the vCPU's thread. */
@@ -62,6 +63,7 @@ struct vcpu {
 	_Atomic uint64_t gate_ends;      /* times that kvmas_vcpu_run returned 1 */
 	_Atomic uint64_t expected_exits; /* for memory, where that is no fault */
 	_Atomic uint64_t stray_exits;    /* and where it is */
+	_Atomic uint64_t found_forged;   /* exits that were refused for that */
 	_Atomic bool in_trouble;         /* its thread has ended: */
 	char trouble[160];               /* for this reason */
 	char stray[160];                 /* the first one, if stray_exits */
@@ -130,6 +132,7 @@ struct guest_config {
 	void *data;              /* the test's */
 	unsigned flags;          /* of its tie */
 	enum kvmas_kvm_log log;  /* the same */
+	unsigned long vm_type;   /* of KVM_CREATE_VM */
 	bool untied;             /* its vCPUs are not added to the tie: vcpu_tie does */
 	struct kvmas_config kvmas;
 };

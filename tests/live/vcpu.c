@@ -50,6 +50,11 @@ static void answer(struct vcpu *vcpu)
 {
 	int r = kvmas_vcpu_handle_exit(vcpu->tie);
 
+	/* The exit is still to be answered. */
+	while (r == -EPROTO && vcpu->forged) {
+		atomic_fetch_add(&vcpu->found_forged, 1);
+		r = kvmas_vcpu_handle_exit(vcpu->tie);
+	}
 	if (r != 1)
 		get_into_trouble(vcpu, "the library answers exit %u with %d",
 				 vcpu->run->exit_reason, r);
