@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What `kvmas-bench commit` demands. Those limits that are bytes and counts hold or do not, on any
- * machine. Those on time are medians, meant for a quiet machine of today; the two that compare one
+ * machine. Those on time are medians, meant for a quiet machine of today; those that compare one
  * median with another ask for something else than speed: that a commit does not slow down with the
- * tree, and that 17 spaces cost no more than 17 times one.
+ * tree, or with event channels that it does not concern, and that 17 spaces cost no more than 17
+ * times one.
  */
 #include "commit.h"
 
@@ -82,6 +83,19 @@ static void judge_times(struct judge *all, const struct commit_results *results)
 		      "us for near in 17 spaces, against 17 times one", commit_sizes[size]);
 }
 
+static void judge_channels(struct judge *all, const struct channel_costs *costs)
+{
+	for (enum channel_work work = 0; work < NCHANNEL_WORKS; work++) {
+		const char *unit;
+		double limit = channel_work_limit(work, &unit);
+		char what[64];
+
+		snprintf(what, sizeof(what), "%s for %s among %u channels", unit,
+			 channel_work_name(work), costs->nchannels);
+		judge(all, channel_work_figure(work, &costs->lines[work]), limit, what, 0);
+	}
+}
+
 static void judge_memory(struct judge *all, const struct commit_results *results)
 {
 	const struct growth *growth = &results->growth;
@@ -109,8 +123,10 @@ unsigned commit_check(FILE *stream, const struct commit_results *results, enum c
 	if (limits == COMMIT_LIMITS_NONE)
 		return 0;
 	judge_memory(&all, results);
-	if (limits == COMMIT_LIMITS_ALL)
+	if (limits == COMMIT_LIMITS_ALL) {
 		judge_times(&all, results);
+		judge_channels(&all, &results->channels);
+	}
 	fprintf(stream, "%u limits hold, %u are broken\n", all.held, all.broken);
 	return all.broken;
 }

@@ -74,6 +74,23 @@ static void print_memory(FILE *stream, const struct commit_results *results)
 		(unsigned)EARLY_COMMITS, growth->late, growth->commits, growth->peak);
 }
 
+static void print_channels(FILE *stream, const struct channel_costs *costs)
+{
+	fprintf(stream,
+		"\nevent channels, %u devices, 1 space, KVM; medians of %u rounds\n"
+		"%-14s%18s%18s%8s%16s\n",
+		costs->nchannels, costs->rounds, "", "no channels", "each with one", "ratio",
+		"limit");
+	for (enum channel_work work = 0; work < NCHANNEL_WORKS; work++) {
+		const struct channel_line *line = &costs->lines[work];
+		const char *unit;
+		double limit = channel_work_limit(work, &unit);
+
+		fprintf(stream, "%-14s%18.2f%18.2f%8.3f%10.2f %s\n", channel_work_name(work),
+			line->without, line->with, line->ratio, limit, unit);
+	}
+}
+
 void commit_print_table(FILE *stream, const struct commit_results *results)
 {
 	print_head(stream, results);
@@ -86,6 +103,7 @@ void commit_print_table(FILE *stream, const struct commit_results *results)
 		print_full(stream, cells, name);
 	}
 	print_memory(stream, results);
+	print_channels(stream, &results->channels);
 }
 
 static void print_csv_cell(FILE *stream, unsigned group, unsigned size,
@@ -104,6 +122,15 @@ static void print_csv_cell(FILE *stream, unsigned group, unsigned size,
 		commit_sizes[size], cell->full.samples, cell->full.median, cell->full.p90);
 }
 
+static void print_csv_channels(FILE *stream, const struct channel_costs *costs)
+{
+	fprintf(stream, "\nchannels,what,without_us,with_us,ratio\n");
+	for (enum channel_work work = 0; work < NCHANNEL_WORKS; work++)
+		fprintf(stream, "%u,%s,%.3f,%.3f,%.4f\n", costs->nchannels, channel_work_name(work),
+			costs->lines[work].without, costs->lines[work].with,
+			costs->lines[work].ratio);
+}
+
 void commit_print_csv(FILE *stream, const struct commit_results *results)
 {
 	const struct growth *growth = &results->growth;
@@ -120,4 +147,5 @@ void commit_print_csv(FILE *stream, const struct commit_results *results)
 	fprintf(stream, "\nclock_us,growth_commits,early_bytes,late_bytes,peak_bytes\n");
 	fprintf(stream, "%.3f,%" PRIu64 ",%zu,%zu,%zu\n", results->clock, growth->commits,
 		growth->early, growth->late, growth->peak);
+	print_csv_channels(stream, &results->channels);
 }

@@ -4,7 +4,8 @@
  *
  * What one commit costs, for trees of 10 to 10000 regions shown by 1, 2 and 17 spaces, with the
  * undo of each change kept and a listener on each space as in a VMM; the same with KVM's slots in
- * step; and what memory all that takes. The figures are told as a table, or as lines for programs.
+ * step; with a thousand event channels there (channels.c); and what memory all that takes. The
+ * figures are told as a table, or as lines for programs.
  *
  *   --quick         few samples: seconds in all
  *   --check         status 1 if a limit does not hold (commit-limits.c)
@@ -86,7 +87,7 @@ static void measure_cell(struct commit_cell *cell, const struct scene_config *co
 	scene_close(&scene);
 }
 
-static void measure(struct commit_results *results, uint64_t growing_commits)
+static void measure(struct commit_results *results, bool quick)
 {
 	struct samples samples;
 
@@ -107,7 +108,8 @@ static void measure(struct commit_results *results, uint64_t growing_commits)
 	samples_fini(&samples);
 	for (unsigned size = 0; size < NSIZES; size++)
 		results->footprints[size] = footprint_measure(commit_sizes[size]);
-	results->growth = growth_measure(commit_sizes[SIZE_1000], growing_commits);
+	results->growth = growth_measure(commit_sizes[SIZE_1000], quick ? 20000 : 1000000);
+	results->channels = channels_measure(commit_sizes[SIZE_1000], quick ? 11 : 501);
 }
 
 int bench_commit(int argc, char **argv)
@@ -123,7 +125,7 @@ int bench_commit(int argc, char **argv)
 		return BENCH_FAILED;
 	}
 	results.budget = options.quick ? quick : full;
-	measure(&results, options.quick ? 20000 : 1000000);
+	measure(&results, options.quick);
 	if (options.csv)
 		commit_print_csv(stdout, &results);
 	else

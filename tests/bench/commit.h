@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "channels.h"
 #include "footprint.h"
 #include "move.h"
 
@@ -30,6 +31,7 @@ struct commit_results {
 	struct commit_cell cells[NGROUPS][NSIZES];
 	struct footprint footprints[NSIZES];
 	struct growth growth;
+	struct channel_costs channels;
 };
 
 void commit_print_table(FILE *stream, const struct commit_results *results);

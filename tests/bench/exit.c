@@ -7,8 +7,12 @@
  * vCPU, in turns of a thousand exits, whose guest does nothing but one access again and again:
  * memory read and written, a port read and written. Ratios are medians of those of each round.
  *
+ * And what event channels save: the same guest writes a thousand times and halts. Its writes are
+ * taken by an ioeventfd, or a coalesced zone, whose writes the device has got when time is up; or
+ * each is an exit.
+ *
  *   --quick  few rounds: a second in all
- *   --check  status 1 if a ratio is higher than 1.03
+ *   --check  status 1 if a ratio is higher than 1.03, or, with channels, than 0.5
  *   --csv    lines of comma-separated values
  *
  * Status 77, and a line that says so, where there is no /dev/kvm.
@@ -20,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -36,24 +41,45 @@ enum { ROUNDS = 201, ROUNDS_IN_SHORT = 11, TURN = 1000, DEVICE_SIZE = 0x1000 };
 #define PORT 0x70
 #define VALUE 0x5a
 
-static const struct {
+/* What a guest does; the address is in edx. */
+struct task {
 	bool is_port, is_write;
-	unsigned char code[8]; /* the address is in edx */
-} accesses[NEXIT_ACCESSES] = {
+	unsigned char code[16];
+};
+
+static const struct task accesses[NEXIT_ACCESSES] = {
 	{false, false, {0x8b, 0x02, 0xeb, 0xfc}}, /* mov (%edx), %eax; jmp */
 	{false, true, {0x89, 0x02, 0xeb, 0xfc}},  /* mov %eax, (%edx); jmp */
 	{true, false, {0xed, 0xeb, 0xfd}},        /* in (%dx), %eax; jmp */
 	{true, true, {0xef, 0xeb, 0xfd}},         /* out %eax, (%dx); jmp */
 };
 
+/* mov $TURN, %ecx; 1: the access; dec %ecx; jnz 1b; hlt; and again */
+static const struct task memory_writes = {
+	false, true, {0xb9, 0xe8, 0x03, 0, 0, 0x89, 0x02, 0x49, 0x75, 0xfb, 0xf4, 0xeb, 0xf3}};
+static const struct task port_writes = {
+	true, true, {0xb9, 0xe8, 0x03, 0, 0, 0xef, 0x49, 0x75, 0xfc, 0xf4, 0xeb, 0xf4}};
+
+static const struct {
+	const struct task *task;
+	bool is_zone;
+} channels[NEXIT_CHANNELS] = {
+	[EXIT_EVENT_MMIO] = {&memory_writes, false},
+	[EXIT_EVENT_PORT] = {&port_writes, false},
+	[EXIT_ZONE_MMIO] = {&memory_writes, true},
+	[EXIT_ZONE_PORT] = {&port_writes, true},
+};
+
 struct rig {
-	enum exit_access access;
+	const struct task *task;
 	struct writer guest;
 	struct kvmas *kvmas;
 	struct kvmas_space *space, *ports;
 	struct kvmas_kvm *kvm;
 	struct kvmas_vcpu *vcpu;
-	uint64_t answered; /* by the device */
+	struct kvmas_region *device; /* the one that the task is about; borrowed */
+	uint64_t answered;           /* by the device */
+	int eventfd;                 /* of the channels */
 };
 
 /* ---- the device, and its space ---- */
@@ -91,6 +117,8 @@ static struct kvmas_space *make_space(struct rig *rig, const struct kvmas_region
 	must(kvmas_region_new(rig->kvmas, config, &region));
 	must(kvmas_region_add(*root, region, gpa, 0));
 	kvmas_region_unref(region);
+	if (rig->task->is_port == (gpa == PORT))
+		rig->device = region;
 	must(kvmas_space_new(rig->kvmas, "space", *root, &space));
 	return space;
 }
@@ -102,7 +130,7 @@ static void add_code(struct rig *rig, struct kvmas_region *root)
 
 	must(kvmas_ram_new(rig->kvmas, KVMAS_CONFIG(ram, .name = "code", .size = DEVICE_SIZE),
 			   &ram));
-	memcpy(kvmas_ram_get_hva(ram), accesses[rig->access].code, sizeof(accesses[0].code));
+	memcpy(kvmas_ram_get_hva(ram), rig->task->code, sizeof(rig->task->code));
 	must(kvmas_region_new(rig->kvmas,
 			      KVMAS_CONFIG(region, .kind = KVMAS_REGION_RAM, .name = "code",
 					   .size = DEVICE_SIZE, .ram = ram),
@@ -138,13 +166,14 @@ static void set_registers(const struct rig *rig)
 
 	must(ioctl(rig->guest.vcpu_fd, KVM_GET_REGS, &regs) ? -errno : 0);
 	regs.rax = VALUE;
-	regs.rdx = accesses[rig->access].is_port ? PORT : DEVICE_GPA;
+	regs.rdx = rig->task->is_port ? PORT : DEVICE_GPA;
 	must(ioctl(rig->guest.vcpu_fd, KVM_SET_REGS, &regs) ? -errno : 0);
 }
 
-static void rig_open(struct rig *rig, int kvm_fd, enum exit_access access)
+static void rig_open(struct rig *rig, int kvm_fd, const struct task *task)
 {
-	*rig = (struct rig){.access = access};
+	*rig = (struct rig){.task = task, .eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	must(rig->eventfd < 0 ? -errno : 0);
 	writer_open(&rig->guest, kvm_fd);
 	must(kvmas_new(NULL, &rig->kvmas));
 	must(kvmas_kvm_new(rig->kvmas, KVMAS_CONFIG(kvm, .vm_fd = rig->guest.vm_fd), &rig->kvm));
@@ -165,6 +194,7 @@ static void rig_close(struct rig *rig)
 	kvmas_space_unref(rig->space);
 	kvmas_unref(rig->kvmas);
 	writer_close(&rig->guest);
+	close(rig->eventfd);
 }
 
 /* ---- what is measured ---- */
@@ -174,7 +204,7 @@ static inline unsigned char *expect_access(const struct rig *rig)
 {
 	struct kvm_run *run = rig->guest.run;
 
-	if (accesses[rig->access].is_port) {
+	if (rig->task->is_port) {
 		bench_expect(run->exit_reason == KVM_EXIT_IO && run->io.port == PORT &&
 			     run->io.size == 4 && run->io.count == 1);
 		return (unsigned char *)run + run->io.data_offset;
@@ -191,7 +221,7 @@ static void turn_bare(const struct rig *rig)
 
 		must(ioctl(rig->guest.vcpu_fd, KVM_RUN, 0) ? -errno : 0);
 		data = expect_access(rig);
-		if (!accesses[rig->access].is_write)
+		if (!rig->task->is_write)
 			memcpy(data, &(uint32_t){VALUE}, sizeof(uint32_t));
 	}
 }
@@ -219,7 +249,7 @@ static void measure_access(struct exit_line *line, int kvm_fd, enum exit_access 
 	double bare[ROUNDS], library[ROUNDS], ratios[ROUNDS];
 	struct rig rig;
 
-	rig_open(&rig, kvm_fd, access);
+	rig_open(&rig, kvm_fd, &accesses[access]);
 	time_turn(&rig, turn_bare);
 	time_turn(&rig, turn_library);
 	for (unsigned i = 0; i < rounds; i++) {
@@ -236,6 +266,86 @@ static void measure_access(struct exit_line *line, int kvm_fd, enum exit_access 
 	*line = (struct exit_line){
 		.library = stats_median(library, rounds),
 		.bare = stats_median(bare, rounds),
+		.ratio = stats_median(ratios, rounds),
+	};
+}
+
+/* ---- channels ---- */
+
+static void set_channel(const struct rig *rig, bool is_zone, bool there)
+{
+	const struct kvmas_ioeventfd_config *event =
+		KVMAS_CONFIG(ioeventfd, .size = 4, .fd = rig->eventfd);
+
+	if (is_zone)
+		must(there ? kvmas_region_add_coalesced(rig->device, 0, 4, 0)
+			   : kvmas_region_del_coalesced(rig->device, 0, 4));
+	else
+		must(there ? kvmas_region_add_ioeventfd(rig->device, event)
+			   : kvmas_region_del_ioeventfd(rig->device, event));
+}
+
+/* Up to the halt, which nobody but this file answers. */
+static void turn_to_halt(const struct rig *rig)
+{
+	int answered;
+
+	do {
+		must(kvmas_vcpu_run(rig->vcpu));
+		answered = kvmas_vcpu_handle_exit(rig->vcpu);
+		must(answered);
+	} while (answered);
+	bench_expect(rig->guest.run->exit_reason == KVM_EXIT_HLT);
+	must(kvmas_kvm_drain(rig->kvm, kvmas_vcpu_get_reader(rig->vcpu)));
+}
+
+static uint64_t take_events(const struct rig *rig)
+{
+	uint64_t count = 0;
+
+	if (read(rig->eventfd, &count, sizeof(count)) < 0)
+		bench_expect(errno == EAGAIN);
+	return count;
+}
+
+/* A channel that KVM did not take would be as slow as none: so it must have. */
+static double time_channel(const struct rig *rig, bool is_zone)
+{
+	struct kvmas_kvm_stats stats = {.struct_size = sizeof(stats)};
+	uint64_t before = rig->answered;
+	double time;
+
+	set_channel(rig, is_zone, true);
+	kvmas_kvm_get_stats(rig->kvm, &stats);
+	bench_expect(stats.channels_in_kvm == 1);
+	time = time_turn(rig, turn_to_halt);
+	bench_expect(take_events(rig) == (is_zone ? 0 : TURN));
+	bench_expect(rig->answered - before == (is_zone ? TURN : 0));
+	set_channel(rig, is_zone, false);
+	return time;
+}
+
+static void measure_channel(struct exit_line *line, int kvm_fd, enum exit_channel channel,
+			    unsigned rounds)
+{
+	double with[ROUNDS], without[ROUNDS], ratios[ROUNDS];
+	bool is_zone = channels[channel].is_zone;
+	struct rig rig;
+
+	rig_open(&rig, kvm_fd, channels[channel].task);
+	time_channel(&rig, is_zone);
+	for (unsigned i = 0; i < rounds; i++) {
+		if (i % 2)
+			without[i] = time_turn(&rig, turn_to_halt);
+		with[i] = time_channel(&rig, is_zone);
+		if (i % 2 == 0)
+			without[i] = time_turn(&rig, turn_to_halt);
+		ratios[i] = with[i] / without[i];
+	}
+	rig_close(&rig);
+	*line = (struct exit_line){
+		.library = stats_median(with, rounds),
+		.bare = stats_median(without, rounds),
 		.ratio = stats_median(ratios, rounds),
 	};
 }
@@ -265,6 +375,8 @@ int bench_exit(int argc, char **argv)
 	}
 	for (enum exit_access access = 0; access < NEXIT_ACCESSES; access++)
 		measure_access(&results.lines[access], kvm_fd, access, results.rounds);
+	for (enum exit_channel channel = 0; channel < NEXIT_CHANNELS; channel++)
+		measure_channel(&results.channels[channel], kvm_fd, channel, results.rounds);
 	close(kvm_fd);
 	(csv ? exit_print_csv : exit_print_table)(stdout, &results);
 	return check && exit_check(stderr, &results) ? BENCH_BROKEN : BENCH_OK;

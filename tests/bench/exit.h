@@ -13,7 +13,16 @@ enum exit_access {
 	NEXIT_ACCESSES,
 };
 
-/* Nanoseconds of one round trip, and how many times as long it takes through the library. */
+enum exit_channel {
+	EXIT_EVENT_MMIO,
+	EXIT_EVENT_PORT,
+	EXIT_ZONE_MMIO,
+	EXIT_ZONE_PORT,
+	NEXIT_CHANNELS,
+};
+
+/* Nanoseconds of one round trip, and how many times as long it takes through the library. With
+ * channels: of one write, as against one that is an exit which the library answers. */
 struct exit_line {
 	double library, bare, ratio;
 };
@@ -21,6 +30,7 @@ struct exit_line {
 struct exit_results {
 	unsigned rounds;
 	struct exit_line lines[NEXIT_ACCESSES];
+	struct exit_line channels[NEXIT_CHANNELS];
 };
 
 void exit_print_table(FILE *stream, const struct exit_results *results);

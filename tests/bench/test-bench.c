@@ -131,6 +131,25 @@ static void slow_commit_breaks_only_limits_on_time(void **state)
 	}
 }
 
+static void slow_commit_among_channels_breaks_its_limit(void **state)
+{
+	static const struct channel_line slow[NCHANNEL_WORKS] = {
+		[CHANNEL_FLIP] = {.ratio = 1.21},
+		[CHANNEL_LID] = {.ratio = 1.21},
+		[CHANNEL_MOVE] = {.with = 151},
+		[CHANNEL_ADD] = {.with = 151},
+	};
+
+	(void)state;
+	for (enum channel_work work = 0; work < NCHANNEL_WORKS; work++) {
+		struct commit_results results = blameless();
+
+		results.channels.lines[work] = slow[work];
+		assert_int_equal(broken(&results, COMMIT_LIMITS_ALL), 1);
+		assert_int_equal(broken(&results, COMMIT_LIMITS_MEMORY), 0);
+	}
+}
+
 static void memory_limits_break_one_by_one(void **state)
 {
 	struct commit_results results = blameless();
@@ -364,6 +383,12 @@ static void each_dear_exit_breaks_the_limit(void **state)
 		results.lines[i].ratio = 1.031;
 		assert_int_equal(exit_check(stream, &results), i + 1);
 	}
+	for (unsigned i = 0; i < NEXIT_CHANNELS; i++) {
+		results.channels[i].ratio = 0.5;
+		assert_int_equal(exit_check(stream, &results), NEXIT_ACCESSES + i);
+		results.channels[i].ratio = 0.51;
+		assert_int_equal(exit_check(stream, &results), NEXIT_ACCESSES + i + 1);
+	}
 	fclose(stream);
 }
 
@@ -379,6 +404,7 @@ int main(void)
 		cmocka_unit_test(meter_counts_what_was_asked_for),
 		cmocka_unit_test(limits_hold_for_blameless_results),
 		cmocka_unit_test(slow_commit_breaks_only_limits_on_time),
+		cmocka_unit_test(slow_commit_among_channels_breaks_its_limit),
 		cmocka_unit_test(memory_limits_break_one_by_one),
 		cmocka_unit_test(allocations_of_visible_commits_are_not_limited),
 		cmocka_unit_test(each_slow_ratio_of_slots_breaks_one_limit),
