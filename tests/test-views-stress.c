@@ -2,15 +2,18 @@
 /*
  * Everything at once on one small world (stress/world.c): threads that look and walk, threads whose
  * accesses have devices commit and take themselves off, two that commit, listeners, spaces and
- * readers that come and go, and one that waits for all looks to end. With membarrier(2); with a
- * sandbox that takes it away meanwhile; and without it from the start.
+ * readers that come and go, and one that waits for all looks to end; vCPUs and I/O threads that
+ * write to devices with event channels, which move and change (stress/desk.c). With membarrier(2);
+ * with a sandbox that takes it away meanwhile; and without it from the start.
  *
  * KVMAS_SECONDS (3): how long, all three together.
  */
 #include <sched.h>
 #include <stdio.h>
+#include <sys/uio.h>
 #include <time.h>
 
+#include "stress/desk.h"
 #include "stress/refuse.h"
 #include "stress/world.h"
 
@@ -22,6 +25,7 @@ struct actor {
 	struct kvmas_reader *reader; /* of its own, but for who goes without */
 	uint64_t seed;
 	atomic_ulong turns;
+	struct writer *writer; /* NULL for most */
 	uint64_t last[NSIDES]; /* stamps that it has seen */
 	void (*act)(struct actor *actor);
 	pthread_t thread;
@@ -29,6 +33,7 @@ struct actor {
 
 struct stress {
 	struct world world;
+	struct desk desk;
 	atomic_bool stop;
 	pthread_mutex_t lock;      /* of guest */
 	struct kvmas_space *guest; /* a space that comes and goes; NULL for none */
@@ -131,7 +136,83 @@ static void make_access(struct actor *actor)
 	kvmas_space_unref(guest);
 }
 
+static void store(struct actor *actor)
+{
+	for (int i = 0; i < 16; i++)
+		writer_store(actor->writer, &actor->seed);
+}
+
+/* ---- I/O threads ---- */
+
+static void copy_out(const struct kvmas_map *map, unsigned char *bytes)
+{
+	for (unsigned i = 0; i < map->niov; i++) {
+		memcpy(bytes, map->iov[i].iov_base, map->iov[i].iov_len);
+		bytes += map->iov[i].iov_len;
+	}
+}
+
+/* One read sees one view; what a map has copied was read piece by piece. */
+static void read_stamps(struct world *world, const struct kvmas_dma *dma, bool map)
+{
+	uint64_t gpa = (UINT64_C(1) << 12) - 4;
+	uint32_t floor = (uint32_t)atomic_load(&world->returned);
+	uint32_t stamps[2] = {1, 3};
+	struct kvmas_map *copy;
+
+	if (!map) {
+		expect(world, kvmas_dma_read(dma, gpa, stamps, 8, NULL) == 0);
+		expect(world, stamps[0] == stamps[1]);
+	} else if (kvmas_dma_map(dma, gpa, 8, KVMAS_MAP_READ, &copy) == 0) {
+		expect(world, copy->size == 8);
+		copy_out(copy, (unsigned char *)stamps);
+		expect(world, kvmas_dma_unmap(dma, copy, 0, NULL) == 0);
+	}
+	expect(world, stamps[0] % 2 == 0 && stamps[1] % 2 == 0);
+	expect(world, stamps[0] >= floor && stamps[1] >= stamps[0]);
+}
+
+static void transfer(struct actor *actor)
+{
+	struct world *world = actor->world;
+	const struct kvmas_dma dma = {
+		.reader = actor->reader,
+		.space = world->sides[draw(&actor->seed, NSIDES)].space,
+		.requester = actor->reader,
+	};
+	uint64_t what = draw(&actor->seed, 64);
+	uint64_t place = draw(&actor->seed, NPLACES);
+	int err;
+	bool before = look_set(true);
+
+	if (what < 16) {
+		read_stamps(world, &dma, what % 2);
+	} else if (what < 20) {
+		/* There may be no device, or one that takes itself off. */
+		err = kvmas_dma_fill(&dma, SHELF + place * PLACE_SIZE, 0, 8, NULL);
+		expect(world, err == 0 || err == -ENXIO);
+	} else {
+		writer_transfer(actor->writer, actor->reader, &actor->seed);
+	}
+	look_set(before);
+}
+
+static void drain(struct actor *actor)
+{
+	bool before = look_set(true);
+
+	desk_drain(&actor->stress->desk, actor->reader);
+	look_set(before);
+	pause_for(50000);
+}
+
 /* ---- who changes things ---- */
+
+static void edit_channels(struct actor *actor)
+{
+	desk_edit(&actor->stress->desk, &actor->seed);
+	pause_for(20000);
+}
 
 static void commit(struct actor *actor)
 {
@@ -260,12 +341,16 @@ static void *run(void *data)
 	struct actor *actor = data;
 
 	expect(actor->world, kvmas_reader_add(actor->world->kvmas, &actor->reader) == 0);
+	if (actor->writer)
+		writer_come(actor->writer);
 	while (!atomic_load(&actor->stress->stop)) {
 		actor->act(actor);
 		/* A reader that never looks would have all others wait for it. */
 		look_at(actor->world, actor->reader, actor->world->sides[0].space);
 		atomic_fetch_add(&actor->turns, 1);
 	}
+	if (actor->writer)
+		writer_go(actor->writer);
 	kvmas_reader_del(actor->reader);
 	return NULL;
 }
@@ -301,6 +386,7 @@ static void perform(struct stress *stress, void (*halfway)(struct stress *stress
 	static const struct {
 		const char *name;
 		void (*act)(struct actor *actor);
+		int writer; /* from 1 on; 0: none */
 	} roles[] = {
 		{"looks", look},
 		{"looks", look},
@@ -311,6 +397,12 @@ static void perform(struct stress *stress, void (*halfway)(struct stress *stress
 		{"spaces", make_space_and_go},
 		{"listeners", listen_and_go},
 		{"waits", replace_and_wait},
+		{"times 16 stores", store, 1},
+		{"times 16 stores", store, 2},
+		{"transfers", transfer, 3},
+		{"transfers", transfer, 4},
+		{"drains", drain},
+		{"edits", edit_channels},
 	};
 	struct actor actors[LENGTH(roles)];
 	double patience = 60;
@@ -318,6 +410,8 @@ static void perform(struct stress *stress, void (*halfway)(struct stress *stress
 	for (unsigned i = 0; i < LENGTH(roles); i++) {
 		actors[i] = (struct actor){
 			.stress = stress, .world = &stress->world, .seed = i, .act = roles[i].act};
+		if (roles[i].writer)
+			actors[i].writer = &stress->desk.writers[roles[i].writer - 1];
 		must(pthread_create(&actors[i].thread, NULL, run, &actors[i]));
 	}
 	let_pass(1. / 6);
@@ -340,6 +434,7 @@ static void stage(struct fixture *f, void (*halfway)(struct stress *stress))
 
 	assert_non_null(stress);
 	world_init(world, f);
+	desk_init(&stress->desk, world);
 	must(pthread_mutex_init(&stress->lock, NULL));
 	perform(stress, halfway);
 	set_guest(stress, NULL);
@@ -351,6 +446,7 @@ static void stage(struct fixture *f, void (*halfway)(struct stress *stress))
 		      atomic_load(&world->ended), atomic_load(&world->made));
 	assert_true(atomic_load(&world->failed) > 0 && atomic_load(&stress->waits) > 0);
 	look_at(world, f->reader, world->sides[0].space); /* has not looked for long */
+	desk_fini(&stress->desk);
 	world_fini(world);
 	assert_int_equal(atomic_load(&world->failures), 0);
 	pthread_mutex_destroy(&stress->lock);

@@ -138,6 +138,12 @@ static int read_device(void *opaque, const struct kvmas_access *access, uint64_t
 
 static const struct kvmas_ops device_ops = {sizeof(device_ops), read_device, write_device};
 
+void world_init_device(struct world *world, struct device *device)
+{
+	*device = (struct device){.world = world, .place = NPLACES};
+	atomic_init(&device->life, ALIVE);
+}
+
 /* In a transaction. */
 static int put_device(struct world *world, enum place place, uint64_t stamp)
 {

@@ -68,6 +68,9 @@ void world_init(struct world *world, struct fixture *f);
 /* Take all devices off and see that each ends; clean up. */
 void world_fini(struct world *world);
 
+/* A device that no place of the shelf has, for the opaque pointer of a region that looks find. */
+void world_init_device(struct world *world, struct device *device);
+
 /* What must hold, on any thread: counted, since an assert ends the wrong one. */
 void expect_at(struct world *world, bool right, const char *what, int line);
 #define expect(world, right) expect_at(world, right, #right, __LINE__)
