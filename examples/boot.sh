@@ -31,7 +31,8 @@ qemu_files=(/usr/bin/qemu-system-x86_64 /usr/share/qemu/kvmvapic.bin)
 seconds=90
 stats=(commits slot_creates slot_deletes slot_moves slot_flags zap_events)
 stats+=(bytes_torn_live vcpu_stops vcpu_stop_ns log_reads log_clears)
-stats+=(ring_entries ring_strays ring_resets ring_full exits exits_in_smm smis)
+stats+=(ring_entries ring_strays ring_resets ring_full mmio_exits pio_exits coalesced_writes)
+stats+=(post_codes exits exits_in_smm smis)
 
 fail() {
     echo "boot.sh: $*" >&2

@@ -2,7 +2,7 @@
 /*
  * own.bin: a firmware of 64 KiB that does one thing, SMM, and says what it sees on the debug port.
  * It needs no irqchip, no clock, no stack of devices: the host bridge, the PM function, the APM and
- * debug ports.
+ * debug ports. Port 0x80 and the text screen at B8000 may be there, or not.
  *
  * It always comes to its end: where SMM is missing or broken it prints so, and goes on.
  *
@@ -25,6 +25,7 @@
 	.set PCI_ADDRESS, 0xcf8
 	.set PCI_DATA, 0xcfc
 	.set APM_COMMAND, 0xb2
+	.set POST_PORT, 0x80
 	.set DEBUG_PORT, 0x402
 	.set EXIT_PORT, 0x501
 	.set PMBASE_PORT, 0x600
@@ -55,6 +56,8 @@
 	.set SMI_RELOCATE, 1			/* commands, written to APM_COMMAND */
 	.set SMI_WRITE, 2
 	.set SMI_READ, 3
+
+	.set SCREEN, 0xb8000
 
 	/* Stacks, in memory that nobody else uses; SMM's is another. */
 	.set STACK, 0x7000
@@ -101,6 +104,19 @@ hex_\name:
 	call	print_\name
 	.endm
 
+/* How far we have come. Changes %al. */
+	.macro POST code
+	movb	$\code, %al
+	outb	%al, $POST_PORT
+	.endm
+
+/* Leave SMM, where something was printed last. Bytes of the debug port may wait on the host; a read
+ * of it does not, and what was written before it arrives before it: while we are in SMM. */
+	.macro RETURN
+	inb	%dx, %al
+	rsm
+	.endm
+
 /* Read or write a PCI register; the data port is one of four. Changes %eax (for a read: but the
  * result) and %dx. */
 	.macro PCI_SELECT reg
@@ -128,9 +144,11 @@ start:
 	movw	%ax, %ss
 	movw	$STACK, %sp
 
+	POST	1
 	PRINT	own, text_begin
 	call	read_window
 
+	POST	2
 	PCI_WRITE_BYTE SMRAM, SMRAM_OPEN
 	PRINT	own, text_open
 	call	print_smram
@@ -141,6 +159,7 @@ start:
 	movb	$SMI_RELOCATE, %al
 	outb	%al, $APM_COMMAND
 
+	POST	3
 	PCI_WRITE_BYTE SMRAM, SMRAM_LOCK
 	PRINT	own, text_lock
 	call	print_smram
@@ -159,12 +178,27 @@ start:
 	outb	%al, $APM_COMMAND
 	call	read_window
 
+	POST	4
+	call	show_end
 	PRINT	own, text_end
 	movw	$EXIT_PORT, %dx
 	xorb	%al, %al
 	outb	%al, %dx
 1:	hlt
 	jmp	1b
+
+/* The last text again, to the first line of the screen, white on black; but its newline. */
+show_end:
+	movw	$(SCREEN >> 4), %ax
+	movw	%ax, %es
+	xorw	%di, %di
+	movw	$text_end, %si
+	movw	$(text_newline - text_end - 2), %cx
+	movb	$0x07, %ah
+1:	lodsb	%cs:(%si), %al
+	stosw
+	loop	1b
+	ret
 
 /* Print the four bytes at A0000, read at once. */
 read_window:
@@ -258,7 +292,7 @@ stub:
 	popl	%eax
 	call	hex_stub
 	PRINT	stub, stub_text_stays, stub, ENTRY
-	rsm
+	RETURN
 
 1:	movl	$(RESET_SMBASE + REVISION), %ebx
 	movl	(%ebx), %eax
@@ -272,7 +306,7 @@ stub:
 	popl	%eax
 	call	hex_stub
 	PRINT	stub, stub_text_newline, stub, ENTRY
-	rsm
+	RETURN
 
 	ROUTINES stub
 
@@ -301,7 +335,7 @@ handler_signature:
 	movl	(%ebx), %eax
 	call	hex_handler
 	PRINT	handler, handler_text_newline, handler, ENTRY
-	rsm
+	RETURN
 
 	ROUTINES handler
 

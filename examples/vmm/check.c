@@ -162,7 +162,7 @@ static bool closed_reads(struct machine *machine, bool locked, unsigned expected
 
 	for (unsigned i = 0; i < vcpu->nwindow; i++) {
 		exit = &vcpu->window[i];
-		if (exit->is_write || exit->in_smm || !(exit->smram & SMRAM_D_LCK) == locked)
+		if (exit->in_smm || !(exit->smram & SMRAM_D_LCK) == locked)
 			continue;
 		if (exit->value != UINT32_MAX)
 			return saw(seen, "a read gave 0x%" PRIx64, exit->value);

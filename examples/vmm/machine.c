@@ -7,6 +7,7 @@
  *     pci        0 .. 4 GiB, answers nothing: reads give ones                              -1
  *       rom      ends at 4 GiB
  *       isa-rom  its last 128 KiB again, ends at 1 MiB
+ *       text     0xb8000, the text screen                                 (text.c)
  *     ram-low    0 .. 0xbffff                                                               0
  *     ram-high   1 MiB .. end of RAM                                                        0
  *     vga-hole   0xa0000 .. 0xbffff, of pci, while SMRAM is closed     (host-bridge.c)      1
@@ -25,6 +26,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ISA_ROM_MAX 0x20000
 
@@ -81,6 +83,12 @@ struct kvmas_region *map_ports(struct machine *machine, const char *name, uint16
 	return map_region(machine, machine->pio_root, port, 0,
 			  KVMAS_CONFIG(region, .kind = KVMAS_REGION_MMIO, .name = name,
 				       .size = count, .ops = ops, .opaque = machine));
+}
+
+void coalesce(struct machine *machine, struct kvmas_region *region, uint64_t size)
+{
+	if (!machine->map_error && !machine->options->no_channels)
+		machine->map_error = kvmas_region_add_coalesced(region, 0, size, 0);
 }
 
 static struct kvmas_region *make_container(struct machine *machine, const char *name, uint64_t size)
@@ -145,6 +153,8 @@ static void map_devices(struct machine *machine)
 	serial_map(machine);
 	debugcon_map(machine);
 	port92_map(machine);
+	text_map(machine);
+	post_map(machine);
 }
 
 static struct kvmas_space *make_space(struct machine *machine, struct kvmas_region *root)
@@ -293,6 +303,7 @@ int machine_new(struct machine *machine, const struct options *options)
 	machine->options = options;
 	machine->vm = (struct vm){.kvm_fd = -1, .fd = -1};
 	machine->vcpu.fd = -1;
+	machine->post.fd = -1;
 	for (size_t i = 0; !rc && i < sizeof(steps) / sizeof(steps[0]); i++)
 		rc = steps[i](machine);
 	return rc;
@@ -314,5 +325,7 @@ void machine_free(struct machine *machine)
 	kvmas_ram_unref(machine->rom);
 	kvmas_ram_unref(machine->ram);
 	kvmas_unref(machine->kvmas);
+	if (machine->post.fd >= 0)
+		close(machine->post.fd);
 	vm_close(&machine->vm);
 }

@@ -44,12 +44,11 @@ struct vm {
 	bool smm;
 };
 
-/* One accepted exit to the SMRAM window, for check.c. */
+/* A read of the SMRAM window that was an exit, for check.c. */
 struct window_exit {
 	bool in_smm;
-	bool is_write;
 	uint8_t smram;  /* the register then */
-	uint64_t value; /* what was written, or what the guest got */
+	uint64_t value; /* what the guest got */
 };
 
 #define MAX_WINDOW_EXITS 32
@@ -60,6 +59,8 @@ struct vcpu {
 	size_t run_size;
 	void *ring; /* NULL: dirty pages are not logged in one */
 	struct kvmas_vcpu *tie;
+	timer_t timer;
+	bool has_timer;
 	uint64_t exits;
 	uint64_t exits_in_smm;
 	uint64_t smis;
@@ -109,6 +110,16 @@ struct debugcon {
 	struct kept kept;
 };
 
+/* What is on the text screen. */
+struct text {
+	uint8_t cells[25 * 80 * 2];
+};
+
+struct post {
+	int fd; /* an eventfd, or -1 */
+	uint64_t codes;
+};
+
 /* A client that counts dirty pages, all of them or those written through a space. */
 struct watcher {
 	const char *name;
@@ -123,10 +134,8 @@ struct watch {
 	unsigned nwatchers;
 	uint64_t *bitmap;
 	uint64_t npages;
-	timer_t timer;
-	bool has_timer;
-	double start, last; /* seconds */
-	int error;          /* the first */
+	double start, last, next; /* seconds */
+	int error;                /* the first */
 };
 
 struct machine {
@@ -149,6 +158,8 @@ struct machine {
 	struct rtc rtc;
 	struct serial serial;
 	struct debugcon debugcon;
+	struct text text;
+	struct post post;
 	uint8_t port92;
 	struct watch watch;
 
@@ -173,6 +184,9 @@ struct kvmas_region *map_region(struct machine *machine, struct kvmas_region *pa
 /* Put a device, whose opaque is the machine, at I/O ports. */
 struct kvmas_region *map_ports(struct machine *machine, const char *name, uint16_t port,
 			       uint16_t count, const struct kvmas_ops *ops);
+/* Have writes to a device's first bytes wait in KVM's ring, where the next exit or tick finds them;
+ * not with --no-channels. */
+void coalesce(struct machine *machine, struct kvmas_region *region, uint64_t size);
 /* The guest's bytes as a number, and back. */
 uint64_t load_le(const uint8_t *bytes, unsigned size);
 void store_le(uint8_t *bytes, unsigned size, uint64_t value);
@@ -194,8 +208,8 @@ int vcpu_get_msr(struct machine *machine, uint32_t index, uint64_t *ret);
 /* firmware.c: complains by itself */
 int firmware_load(struct machine *machine);
 
-/* pci.c, host-bridge.c, pm.c, rtc.c, serial.c, debugcon.c, port92.c: put the device, in its reset
- * state, into the map */
+/* pci.c, host-bridge.c, pm.c, rtc.c, serial.c, debugcon.c, port92.c, text.c, post.c: put the
+ * device, in its reset state, into the map */
 void pci_map(struct machine *machine);
 void host_bridge_map(struct machine *machine);
 void pm_map(struct machine *machine);
@@ -203,15 +217,20 @@ void rtc_map(struct machine *machine);
 void serial_map(struct machine *machine);
 void debugcon_map(struct machine *machine);
 void port92_map(struct machine *machine);
+void text_map(struct machine *machine);
+void post_map(struct machine *machine);
 uint8_t host_bridge_get_smram(const struct machine *machine);
+void text_print(const struct machine *machine);
+/* How many POST codes have come. */
+uint64_t post_count(struct machine *machine);
 
 /* report.c */
 void report_slot_operation(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
 			   int result);
 int report_at_end(struct machine *machine);
 
-/* watch.c: with --watch-dirty count dirty pages, and print them when it is time and at the end. To
- * be called when the vCPU is out of the guest. */
+/* watch.c: with --watch-dirty count dirty pages, and print them when it is time, which each tick
+ * asks, and at the end. To be called when the vCPU is out of the guest. */
 int watch_new(struct machine *machine);
 void watch_free(struct machine *machine);
 void watch_tell(struct machine *machine);

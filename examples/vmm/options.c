@@ -29,6 +29,8 @@ static const char help[] =
 	"                               /usr/share/seabios/bios-256k.bin, or a file\n"
 	"  --memory SIZE        1M to 3G, suffixes K, M, G (default 64M)\n"
 	"  --no-smm             one address space, no SMIs: for a KVM without SMM\n"
+	"  --no-channels        have every write of the guest's to a device end KVM_RUN: no\n"
+	"                       coalesced writes, no ioeventfds\n"
 	"  --merge sticky|eager|none  when neighbouring KVM slots are merged: once, always or\n"
 	"                       never (default sticky)\n"
 	"  --boundary GPA       have no slot, of either space, across this address; may be\n"
@@ -276,7 +278,7 @@ static const struct option value_options[] = {
 };
 
 #define NVALUE_OPTIONS (sizeof(value_options) / sizeof(value_options[0]))
-#define NFLAGS 5
+#define NFLAGS 6
 
 /* getopt_long writes a flag by itself, through an int. */
 struct flag {
@@ -327,8 +329,11 @@ static int parse_all(struct options *options, struct flag *flags, int argc, char
 enum options_result options_parse(struct options *options, int argc, char **argv)
 {
 	struct flag flags[NFLAGS] = {
-		{"no-smm", &options->no_smm, 0}, {"trace-slots", &options->trace_slots, 0},
-		{"dump", &options->dump, 0},     {"stats", &options->stats, 0},
+		{"no-smm", &options->no_smm, 0},
+		{"no-channels", &options->no_channels, 0},
+		{"trace-slots", &options->trace_slots, 0},
+		{"dump", &options->dump, 0},
+		{"stats", &options->stats, 0},
 		{"probe", &options->probe, 0},
 	};
 	int result;

@@ -32,6 +32,7 @@ struct options {
 	unsigned watch;       /* seconds; 0: dirty pages are not counted */
 	enum kvmas_kvm_log log;
 	bool no_smm;
+	bool no_channels;
 	bool trace_slots;
 	bool dump;
 	bool stats;

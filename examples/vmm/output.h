@@ -16,7 +16,7 @@ struct tail {
 	size_t size;
 };
 
-/* What the debug port printed: bytes[i] came in an exit in SMM if in_smm[i]. What is past the end
+/* What the debug port printed: bytes[i] came in SMM if in_smm[i]. What is past the end
  * is printed, but not kept. */
 struct kept {
 	size_t size;

@@ -57,6 +57,16 @@ static void print_stats(struct machine *machine)
 		{"ring_full", stats.ring_full},
 		{"unassigned", stats.unassigned},
 		{"refused", stats.refused},
+		{"mmio_exits", stats.mmio_exits},
+		{"pio_exits", stats.pio_exits},
+		{"channels_in_kvm", stats.channels_in_kvm},
+		{"channels_by_hand", stats.channels_by_hand},
+		/* Writes that the guest made without an exit: those to the debug port and the
+		 * screen, and those to port 0x80 less the events that dispatch signalled. */
+		{"coalesced_writes", stats.coalesced_writes},
+		{"coalesced_strays", stats.coalesced_strays},
+		{"post_codes", post_count(machine)},
+		{"events_by_hand", stats.events},
 		{"exits", machine->vcpu.exits},
 		{"exits_in_smm", machine->vcpu.exits_in_smm},
 		{"smis", machine->vcpu.smis},
@@ -81,6 +91,7 @@ int report_at_end(struct machine *machine)
 {
 	int rc = watch_end(machine), dumped;
 
+	text_print(machine);
 	if (machine->options->dump) {
 		dumped = print_dump(machine);
 		rc = rc ? rc : dumped;

@@ -8,8 +8,10 @@
  * that a commit on another thread could hold the vCPU out. Here the vCPU's own thread is the only
  * one that commits, from device callbacks: it is outside then, and the kick is never used.
  *
- * The time limit: SIGALRM makes KVM_RUN return with EINTR. If it comes just before KVM_RUN,
- * immediate_exit does that (Documentation/virt/kvm/api.rst, "immediate_exit"), so none is lost.
+ * Ticks, and the time limit: a signal makes KVM_RUN return with EINTR. If it comes just before
+ * KVM_RUN, immediate_exit does that (Documentation/virt/kvm/api.rst, "immediate_exit"), so none is
+ * lost. At a tick coalesced writes are handed on, which a guest that halts would leave in the ring,
+ * and dirty pages are counted.
  *
  * Read vcpu_run first.
  */
@@ -26,6 +28,8 @@
 
 #define MAX_CPUID_ENTRIES 256
 #define KICK_SIGNAL SIGUSR1
+#define TICK_SIGNAL SIGUSR2
+#define TICK_NS 20000000
 
 /* A signal handler has no argument to bring these by. */
 static struct kvm_run *volatile run_to_stop;
@@ -45,6 +49,13 @@ static void on_alarm(int signal)
 {
 	(void)signal;
 	time_is_up = 1;
+	if (run_to_stop)
+		run_to_stop->immediate_exit = 1;
+}
+
+static void on_tick(int signal)
+{
+	(void)signal;
 	if (run_to_stop)
 		run_to_stop->immediate_exit = 1;
 }
@@ -71,6 +82,21 @@ static int set_time_limit(unsigned seconds)
 	if (sigaction(SIGALRM, &action, NULL) || setitimer(ITIMER_REAL, &timer, NULL))
 		return -errno;
 	return 0;
+}
+
+/* With SA_RESTART, which makes no difference to KVM_RUN: nobody has to write again what a tick
+ * interrupted. */
+static int start_ticks(struct vcpu *vcpu)
+{
+	struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = TICK_SIGNAL};
+	struct itimerspec every = {.it_interval.tv_nsec = TICK_NS, .it_value.tv_nsec = TICK_NS};
+
+	if (sigaction(TICK_SIGNAL, &action, NULL) ||
+	    timer_create(CLOCK_MONOTONIC, &event, &vcpu->timer))
+		return -errno;
+	vcpu->has_timer = true;
+	return timer_settime(vcpu->timer, 0, &every, NULL) ? -errno : 0;
 }
 
 /* What KVM supports, and: one processor with APIC id 0, under a hypervisor. KVM leaves that last
@@ -170,6 +196,8 @@ void vcpu_free(struct machine *machine)
 	struct vcpu *vcpu = &machine->vcpu;
 
 	run_to_stop = NULL;
+	if (vcpu->has_timer)
+		timer_delete(vcpu->timer);
 	kvmas_vcpu_del(vcpu->tie);
 	if (vcpu->ring)
 		munmap(vcpu->ring, RING_SIZE);
@@ -228,10 +256,11 @@ int vcpu_get_msr(struct machine *machine, uint32_t index, uint64_t *ret)
 	return rc;
 }
 
-static bool is_in_window(const struct kvm_run *run)
+static bool is_read_of_window(const struct kvm_run *run)
 {
-	return run->exit_reason == KVM_EXIT_MMIO && run->mmio.phys_addr >= SMRAM_GPA &&
-	       run->mmio.phys_addr < SMRAM_GPA + SMRAM_SIZE && run->mmio.len <= 8;
+	return run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write &&
+	       run->mmio.phys_addr >= SMRAM_GPA && run->mmio.phys_addr < SMRAM_GPA + SMRAM_SIZE &&
+	       run->mmio.len <= 8;
 }
 
 /* After the answer, so that a read's value is what the guest gets. */
@@ -240,11 +269,10 @@ static void keep_window_exit(struct machine *machine)
 	struct vcpu *vcpu = &machine->vcpu;
 	const struct kvm_run *run = vcpu->run;
 
-	if (!is_in_window(run) || vcpu->nwindow == MAX_WINDOW_EXITS)
+	if (!is_read_of_window(run) || vcpu->nwindow == MAX_WINDOW_EXITS)
 		return;
 	vcpu->window[vcpu->nwindow++] = (struct window_exit){
 		.in_smm = kvmas_vcpu_get_as_id(vcpu->tie) == 1,
-		.is_write = run->mmio.is_write,
 		.smram = host_bridge_get_smram(machine),
 		.value = load_le(run->mmio.data, run->mmio.len),
 	};
@@ -295,13 +323,34 @@ static void handle_exit(struct machine *machine)
 	machine_end(machine, 1);
 }
 
+static void hand_on_writes(struct machine *machine)
+{
+	struct kvmas_reader *reader = kvmas_vcpu_get_reader(machine->vcpu.tie);
+	int rc = kvmas_kvm_drain(machine->tie, reader);
+
+	if (!rc)
+		return;
+	complain("coalesced writes are lost: %s; give --no-channels", strerror(-rc));
+	machine_end(machine, 1);
+}
+
+/* immediate_exit is taken back first: a tick that comes later sets it again. */
+static void tick(struct machine *machine)
+{
+	machine->vcpu.run->immediate_exit = 0;
+	hand_on_writes(machine);
+	watch_tell(machine);
+}
+
 static void run_once(struct machine *machine)
 {
 	int rc = kvmas_vcpu_run(machine->vcpu.tie);
 
 	if (!rc) {
 		handle_exit(machine);
-	} else if (rc < 0 && rc != -EINTR && rc != -EAGAIN) {
+	} else if (rc == -EINTR) {
+		tick(machine);
+	} else if (rc < 0 && rc != -EAGAIN) {
 		complain("KVM_RUN: %s; the VM is dead", strerror(-rc));
 		machine_end(machine, 1);
 	}
@@ -314,14 +363,15 @@ int vcpu_run(struct machine *machine)
 
 	run_to_stop = machine->vcpu.run;
 	rc = set_time_limit(options->timeout);
+	if (!rc)
+		rc = start_ticks(&machine->vcpu);
 	if (rc) {
-		complain("cannot set the time limit: %s", strerror(-rc));
+		complain("cannot set timers: %s", strerror(-rc));
 		return 1;
 	}
-	while (!machine->ended && !time_is_up) {
+	while (!machine->ended && !time_is_up)
 		run_once(machine);
-		watch_tell(machine);
-	}
+	hand_on_writes(machine);
 	if (!machine->ended) {
 		complain("no end within %u seconds; give --timeout more, or see the guest's output",
 			 options->timeout);

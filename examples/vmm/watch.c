@@ -17,32 +17,18 @@
  * With dirty rings one sync serves all spaces, so that the last two cannot tell spaces apart, and
  * are not there.
  *
- * All is done by the vCPU's own thread between two KVM_RUNs: a timer's signal has it come out, as
- * for the time limit in vcpu.c. So what was written is complete each time.
+ * All is done by the vCPU's own thread between two KVM_RUNs, at a tick (vcpu.c). So what was
+ * written is complete each time.
  *
  * Read watch_tell first.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "machine.h"
-
-#define WATCH_SIGNAL SIGUSR2
-
-static struct kvm_run *volatile run_to_leave;
-static volatile sig_atomic_t is_due;
-
-static void on_timer(int signal)
-{
-	(void)signal;
-	is_due = 1;
-	if (run_to_leave)
-		run_to_leave->immediate_exit = 1;
-}
 
 static double now(void)
 {
@@ -79,19 +65,6 @@ static int add_watchers(struct machine *machine)
 	return rc;
 }
 
-static int start_timer(struct watch *watch, unsigned seconds)
-{
-	struct sigaction action = {.sa_handler = on_timer};
-	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = WATCH_SIGNAL};
-	struct itimerspec every = {.it_interval.tv_sec = seconds, .it_value.tv_sec = seconds};
-
-	if (sigaction(WATCH_SIGNAL, &action, NULL) ||
-	    timer_create(CLOCK_MONOTONIC, &event, &watch->timer))
-		return -errno;
-	watch->has_timer = true;
-	return timer_settime(watch->timer, 0, &every, NULL) ? -errno : 0;
-}
-
 int watch_new(struct machine *machine)
 {
 	struct watch *watch = &machine->watch;
@@ -104,11 +77,8 @@ int watch_new(struct machine *machine)
 	watch->bitmap = calloc((watch->npages + 63) / 64, sizeof(uint64_t));
 	if (watch->bitmap)
 		rc = add_watchers(machine);
-	if (!rc) {
-		run_to_leave = machine->vcpu.run;
-		watch->start = watch->last = now();
-		rc = start_timer(watch, seconds);
-	}
+	watch->start = watch->last = now();
+	watch->next = watch->start + seconds;
 	if (rc)
 		complain("cannot watch dirty pages: %s; leave --watch-dirty out", strerror(-rc));
 	return rc;
@@ -118,9 +88,6 @@ void watch_free(struct machine *machine)
 {
 	struct watch *watch = &machine->watch;
 
-	run_to_leave = NULL;
-	if (watch->has_timer)
-		timer_delete(watch->timer);
 	for (unsigned i = 0; i < watch->nwatchers; i++)
 		kvmas_client_unref(watch->watchers[i].client);
 	free(watch->bitmap);
@@ -205,15 +172,13 @@ static void tell(struct machine *machine, bool is_last)
 		  watch->last - (is_last ? watch->start : then));
 }
 
-/* immediate_exit is taken back first: a signal that comes later sets it, and is_due, again. */
 void watch_tell(struct machine *machine)
 {
-	if (!machine->options->watch)
+	struct watch *watch = &machine->watch;
+
+	if (!machine->options->watch || now() < watch->next)
 		return;
-	machine->vcpu.run->immediate_exit = 0;
-	if (!is_due)
-		return;
-	is_due = 0;
+	watch->next += machine->options->watch;
 	tell(machine, false);
 }
 
