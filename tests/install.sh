@@ -76,6 +76,18 @@ exports_nothing_else() {
         grep -vE '^(kvmas_|LIBKVMAS_)'
 }
 
+# Those of its pieces that are whole functions.
+readme_functions_compile() {
+    {
+        printf '#include <%s>\n' kvmas.h unistd.h
+        sed -n '/^```c$/,/^```$/p' README.md | awk '
+            /^```c$/ { block = ""; next }
+            /^```$/ { if (block ~ /^int [a-z_]*\(struct/) { printf "%s", block } next }
+            { block = block $0 "\n" }'
+    } >"$place.c"
+    grep -q '^int ' "$place.c" && cc -Wall -Wextra -Werror -I include -fsyntax-only "$place.c"
+}
+
 # The first of its blocks of C; what follows are pieces.
 readme_has_program() {
     diff <(sed -n '/^```c$/,/^```$/p' README.md | sed '1d; /^```$/,$d') <(sed 1,2d examples/minimal.c)
@@ -89,4 +101,5 @@ check header compile_header
 check static-names static_names
 check exported-names exports_nothing_else
 check readme-program readme_has_program
+check readme-functions readme_functions_compile
 exit "$failed"

@@ -20,7 +20,7 @@
 #
 # Builds are in build/ and build-*/; what each test printed is in build/log/. The first two lines use
 # all processors, and bench has them for itself; of the others, which mostly keep one busy, as many
-# run side by side.
+# run side by side, those first that take longest.
 #
 # Status: 0 if nothing failed.
 
@@ -106,13 +106,16 @@ unit() {
 }
 
 but=()
-asan=('-Db_sanitize=address,undefined' -Dc_args=-fno-sanitize-recover=all)
+# What is only run, and not debugged, is built in a third of the time with lines in place of all that
+# a debugger wants, and, with sanitizers, with fewer optimizations.
+quick=(-Doptimization=1)
+asan=("${quick[@]}" '-Db_sanitize=address,undefined' '-Dc_args=-fno-sanitize-recover=all -g1')
 step_gcc() { unit gcc build; }
-step_clang() { CC=clang unit clang build-clang; }
+step_clang() { CC=clang unit clang build-clang -Dc_args=-g1; }
 step_asan() { unit asan build-asan "${asan[@]}"; }
 step_tsan() {
     local but=(--no-suite one-thread)
-    unit tsan build-tsan -Db_sanitize=thread -Dexamples=false
+    unit tsan build-tsan "${quick[@]}" -Db_sanitize=thread -Dc_args=-g1 -Dexamples=false
     check_each tsan/planted tests/fuzz/planted.sh build-tsan
 }
 step_planted() { check_each planted tests/fuzz/planted.sh build; }
@@ -153,16 +156,19 @@ step_live() {
     # ("corrupted stack end"), as a real one does not. The vCPUs take turns on it.
     local name lab=(tests/lab/run --cpus 1 --timeout 900 --env KVMAS_REQUIRE_KVM=1)
     local dirty=(dirty dirty-controls dirty-ram dirty-ring) exits=(exits exits-hostile flash)
+    local channels=(channels channels-moving channels-full channels-refused channels-forged)
     lab+=(--env KVMAS_SECONDS --env KVMAS_SEED)
-    for name in bad-input "${exits[@]}" flip hostile soak "${dirty[@]}"; do
+    for name in bad-input "${exits[@]}" "${channels[@]}" flip hostile private soak \
+        "${dirty[@]}"; do
         [[ ! -w /dev/kvm ]] || check "live/$name-on-dev-kvm" env KVMAS_REQUIRE_KVM=1 \
             "build/tests/live/test-$name"
     done
-    for name in bad-input "${exits[@]}" exits-smm flip hostile soak spaces "${dirty[@]}" \
-        dirty-spaces; do
+    for name in bad-input "${exits[@]}" exits-smm "${channels[@]}" channels-smm flip hostile \
+        private soak spaces "${dirty[@]}" dirty-spaces; do
         check "live/$name-in-the-lab" "${lab[@]}" "build/tests/live/test-$name"
     done
-    for name in bad-input exits exits-smm flash soak dirty dirty-ring dirty-spaces; do
+    for name in bad-input exits exits-smm channels channels-moving channels-smm flash private soak \
+        dirty dirty-ring dirty-spaces; do
         check "live/$name-on-backports" "${lab[@]}" --kernel backports \
             "build/tests/live/test-$name"
     done
@@ -205,7 +211,7 @@ build_for() {
 }
 
 steps=("$@")
-((${#steps[@]})) || steps=(gcc clang asan tsan bench planted live lab vmm topo lint install arm64)
+((${#steps[@]})) || steps=(gcc clang asan tsan bench lab live lint planted vmm topo arm64 install)
 for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || { echo "run.sh: no step $step; see its head" >&2; exit 1; }
 done
