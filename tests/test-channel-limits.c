@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What KVM takes of event channels, and what it does not: full buses, channels that must be in KVM,
- * what a dry run and the dump tell; and who may edit channels when.
+ * what a dry run and the dump tell; who may edit channels when; and a ring that stays full.
  */
 #include "channel-fixture.h"
 
@@ -373,6 +373,89 @@ static void region_in_two_vms_has_its_channels_in_both(void **state)
 	kvmas_vcpu_del(vcpu);
 }
 
+/* ---- a full ring ---- */
+
+/* Two vCPUs that store 0, 1, 2 ... each to an address of its own. */
+struct laps {
+	struct rig *r;
+	uint64_t made[NCPUS];
+	uint64_t arrived[NCPUS];
+	unsigned from_ring; /* calls for what was coalesced */
+	bool stands;        /* the second vCPU, at an exit that nobody has answered yet */
+};
+
+/* False if it exits. */
+static bool store_next(struct laps *laps, unsigned cpu)
+{
+	uint64_t value = laps->made[cpu]++;
+
+	return fake_kvm_vcpu_store(laps->r->cpus[cpu].cpu, NORMAL, GPA + 8 * cpu, &value, 8) == 0;
+}
+
+/* While what was in a full ring is handed on, the second vCPU fills it again: as far as it gets
+ * when the ring's first entry comes next, and now and then. */
+static int write_lap(void *opaque, const struct kvmas_access *access, uint64_t value)
+{
+	struct laps *laps = opaque;
+	unsigned cpu = access->offset / 8;
+
+	assert_int_equal(value, laps->arrived[cpu]++);
+	if (access->requester)
+		return 0;
+	laps->from_ring++;
+	if (laps->from_ring % 170 == 0)
+		while (!laps->stands)
+			laps->stands = !store_next(laps, 1);
+	else if (laps->from_ring % 7 == 0 && !laps->stands)
+		laps->stands = !store_next(laps, 1);
+	return 0;
+}
+
+static struct kvmas_region *put_lap_device(struct laps *laps)
+{
+	const struct kvmas_ops ops = {.struct_size = sizeof(ops), .write = write_lap};
+	struct kvmas_region *device;
+
+	must(kvmas_region_new(laps->r->m->f->kvmas,
+			      KVMAS_CONFIG(region, .kind = KVMAS_REGION_MMIO, .name = "a",
+					   .size = page_size(), .ops = &ops, .opaque = laps),
+			      &device));
+	add(laps->r->m->root[NORMAL], device, GPA, 0);
+	must(kvmas_region_add_coalesced(device, 0, 0x10, 0));
+	return device;
+}
+
+static void fill_and_answer(struct laps *laps)
+{
+	while (store_next(laps, 0))
+		;
+	assert_int_equal(kvmas_vcpu_handle_exit(laps->r->cpus[0].vcpu), 1);
+	if (laps->stands)
+		assert_int_equal(kvmas_vcpu_handle_exit(laps->r->cpus[1].vcpu), 1);
+	laps->stands = false;
+}
+
+/* As each version of KVM tells a full ring. */
+static void ring_that_is_filled_while_it_is_handed_on_loses_nothing(void **state)
+{
+	const struct fake_kvm_config kvms[] = {{0}, {.version = FAKE_KVM_6_12}};
+
+	(void)state;
+	for (size_t i = 0; i < LENGTH(kvms); i++) {
+		struct laps laps = {.r = rig_new(&kvms[i])};
+		struct kvmas_region *device = put_lap_device(&laps);
+
+		for (unsigned round = 0; round < 2000; round++)
+			fill_and_answer(&laps);
+		must(kvmas_kvm_drain(laps.r->m->kvm, laps.r->m->f->reader));
+		for (unsigned cpu = 0; cpu < NCPUS; cpu++)
+			assert_int_equal(laps.arrived[cpu], laps.made[cpu]);
+		assert_true(laps.from_ring > 100 * 170);
+		kvmas_region_unref(device);
+		rig_free(laps.r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -389,6 +472,7 @@ int main(void)
 		RIG_TEST(edits_that_are_aborted_leave_nothing),
 		RIG_TEST(channels_of_a_region_that_dies_in_its_transaction_are_dropped),
 		RIG_TEST(region_in_two_vms_has_its_channels_in_both),
+		cmocka_unit_test(ring_that_is_filled_while_it_is_handed_on_loses_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

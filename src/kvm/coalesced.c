@@ -19,6 +19,12 @@
  * `first` in the ring is ours to write, `last` is KVM's (virt/kvm/coalesced_mmio.c). Both are in
  * memory that a guest cannot reach but others can: what they say is checked before it is used.
  *
+ * `first` never becomes 0. Before 6.12 KVM takes its distance from `last` of numbers that wrap at
+ * 2^32, no multiple of the ring's 170 entries: while `first` is not above `last`, the ring looks
+ * full when 85 entries are taken, but not when more are. Where that goes on past the ring's end, it
+ * looks right again; but with `first` at 0, `last` catches up with it, and a full ring is taken for
+ * an empty one. So the end's entry stays taken until the one at 0 is free.
+ *
  * Invariants:
  *   I1  a write is in the ring, or kept, or counted by `pending`, or has been handed on: it is
  *       counted before it leaves the ring.
@@ -79,9 +85,23 @@ static uint32_t load_last(const struct kvm_coalesced_mmio_ring *ring)
 	return __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE);
 }
 
-static void store_first(struct kvm_coalesced_mmio_ring *ring, uint32_t first)
+/* All before *next* is free, but for what keeps `first` from 0. Under the lock. */
+static void set_next(struct coalesced *coalesced, struct kvm_coalesced_mmio_ring *ring,
+		     uint32_t next)
 {
-	__atomic_store_n(&ring->first, first, __ATOMIC_RELEASE);
+	atomic_store(&coalesced->next, next);
+	atomic_store(&coalesced->first, next ? next : ENTRIES - 1);
+	__atomic_store_n(&ring->first, coalesced->first, __ATOMIC_RELEASE);
+}
+
+/* Where things are at first: as they are found. */
+static void locate(struct coalesced *coalesced, const struct kvm_coalesced_mmio_ring *ring)
+{
+	if (coalesced->located)
+		return;
+	atomic_store(&coalesced->first, load_first(ring));
+	atomic_store(&coalesced->next, coalesced->first);
+	coalesced->located = true;
 }
 
 /* KVM writes nothing while `last` is none of its entries: it comes right last. */
@@ -90,8 +110,7 @@ static void empty(struct coalesced *coalesced, struct kvm_coalesced_mmio_ring *r
 	uint32_t last = load_last(ring);
 	bool wrong = last >= ENTRIES;
 
-	coalesced->next = wrong ? 0 : last;
-	store_first(ring, coalesced->next);
+	set_next(coalesced, ring, wrong ? 0 : last);
 	if (wrong)
 		__atomic_store_n(&ring->last, 0, __ATOMIC_RELEASE);
 }
@@ -106,10 +125,8 @@ static size_t count_entries(struct coalesced *coalesced)
 	if (!ring)
 		return 0;
 	last = load_last(ring);
-	if (!coalesced->located)
-		coalesced->next = load_first(ring);
-	coalesced->located = true;
-	if (last >= ENTRIES || load_first(ring) != coalesced->next || coalesced->next >= ENTRIES) {
+	locate(coalesced, ring);
+	if (last >= ENTRIES || load_first(ring) != coalesced->first || coalesced->next >= ENTRIES) {
 		empty(coalesced, ring);
 		atomic_store(&coalesced->broken, true);
 		return 0;
@@ -130,9 +147,8 @@ static bool take_entry(struct coalesced *coalesced, struct coalesced_write *ret)
 		.size = __atomic_load_n(&entry->len, __ATOMIC_RELAXED),
 	};
 	memcpy(ret->bytes, entry->data, sizeof(ret->bytes));
-	coalesced->next = (coalesced->next + 1) % ENTRIES;
 	atomic_fetch_add(&coalesced->pending, 1);
-	store_first(ring, coalesced->next);
+	set_next(coalesced, ring, (coalesced->next + 1) % ENTRIES);
 	return ret->size > 0 && ret->size <= sizeof(ret->bytes);
 }
 
@@ -348,6 +364,13 @@ void kas_coalesced_drain(struct kvmas_kvm *kvm, struct kvmas_reader *reader)
 	pthread_mutex_unlock(&coalesced->turn);
 }
 
+static bool is_as_left(const struct coalesced *coalesced,
+		       const struct kvm_coalesced_mmio_ring *ring)
+{
+	return load_first(ring) == atomic_load(&coalesced->first) &&
+	       load_last(ring) == atomic_load(&coalesced->next);
+}
+
 bool kas_coalesced_waits(const struct kvmas_kvm *kvm, const struct coalesced_ring *ring)
 {
 	const struct coalesced *coalesced = &kvm->coalesced;
@@ -355,7 +378,7 @@ bool kas_coalesced_waits(const struct kvmas_kvm *kvm, const struct coalesced_rin
 	if (!atomic_load_explicit(&coalesced->used, memory_order_relaxed))
 		return false;
 	/* In this order: I1. */
-	return (ring->at && load_first(ring->at) != load_last(ring->at)) ||
+	return (ring->at && !is_as_left(coalesced, ring->at)) ||
 	       atomic_load(&coalesced->pending) > 0 || atomic_load(&coalesced->broken);
 }
 

@@ -35,8 +35,9 @@ struct coalesced {
 	pthread_mutex_t lock;              /* a leaf: guards all that follows */
 	LIST_HEAD(, coalesced_ring) rings; /* one page, as often as it is mapped */
 	unsigned nwithout;                 /* vCPUs whose mapping ends before */
-	bool located;                      /* next is known */
-	uint32_t next;                     /* the entry to be handed on next */
+	bool located;                      /* what follows is known */
+	_Atomic(uint32_t) first;           /* what KVM has been told of it; set under the lock, */
+	_Atomic(uint32_t) next;            /* like the entry to be handed on next */
 	/* Writes taken from the ring before a view changed: *count* of them, from *head* on. */
 	struct kept_write *kept;
 	size_t head;

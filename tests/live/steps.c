@@ -161,25 +161,28 @@ static void answer(struct steps *steps)
 			 (unsigned long long)vcpu->run->hw.hardware_exit_reason, r);
 }
 
-/* In the space that the step is made in, until it halts there. */
-static void run_to_halt(struct steps *steps, unsigned as_id)
+/* In the space that the step is made in, until it halts there (true), or exits. */
+static bool run(struct steps *steps, unsigned as_id)
 {
 	const struct vcpu *vcpu = &steps->g->vcpus[0];
 	int r;
 
-	for (;;) {
+	do
 		r = kvmas_vcpu_run(vcpu->tie);
-		if (r == 1 || r == -EINTR || r == -EAGAIN)
-			continue;
-		must(r);
-		assert_int_equal(kvmas_vcpu_get_as_id(vcpu->tie), as_id);
-		if (vcpu->run->exit_reason == KVM_EXIT_HLT)
-			return;
-		answer(steps);
-	}
+	while (r == 1 || r == -EINTR || r == -EAGAIN);
+	must(r);
+	assert_int_equal(kvmas_vcpu_get_as_id(vcpu->tie), as_id);
+	return vcpu->run->exit_reason == KVM_EXIT_HLT;
 }
 
-void step(struct steps *steps, unsigned code, struct kvm_regs *regs)
+static void run_to_halt(struct steps *steps, unsigned as_id)
+{
+	while (!run(steps, as_id))
+		answer(steps);
+}
+
+/* Where its vCPU is to go on. */
+static void set_step(struct steps *steps, unsigned code, struct kvm_regs *regs)
 {
 	int fd = steps->g->vcpus[0].fd;
 	bool smm = steps->mode == STEP_SMM;
@@ -191,9 +194,14 @@ void step(struct steps *steps, unsigned code, struct kvm_regs *regs)
 	must(ioctl(fd, KVM_SET_REGS, regs));
 	if (smm)
 		must(ioctl(fd, KVM_SMI, 0));
+}
+
+void step(struct steps *steps, unsigned code, struct kvm_regs *regs)
+{
+	set_step(steps, code, regs);
 	run_to_halt(steps, steps_as_id(steps));
-	must(ioctl(fd, KVM_GET_REGS, regs));
-	if (smm)
+	must(ioctl(steps->g->vcpus[0].fd, KVM_GET_REGS, regs));
+	if (steps->mode == STEP_SMM)
 		run_to_halt(steps, 0);
 }
 
@@ -213,12 +221,32 @@ uint64_t step_read(struct steps *steps, uint64_t address, unsigned size)
 	return steps->mode == STEP_LONG ? regs.rax : *table_at(steps, BYTES_PAGE);
 }
 
+static struct kvm_regs regs_of_write(struct steps *steps, uint64_t address, uint64_t value)
+{
+	*table_at(steps, BYTES_PAGE) = value;
+	return (struct kvm_regs){.rbx = address, .rax = value, .rsi = BYTES_PAGE * PAGE};
+}
+
 void step_write(struct steps *steps, uint64_t address, unsigned size, uint64_t value)
 {
-	struct kvm_regs regs = {.rbx = address, .rax = value, .rsi = BYTES_PAGE * PAGE};
+	struct kvm_regs regs = regs_of_write(steps, address, value);
 
-	*table_at(steps, BYTES_PAGE) = value;
 	step(steps, STEP_WRITE + log2_of(size), &regs);
+}
+
+bool step_start_write(struct steps *steps, uint64_t address, unsigned size, uint64_t value)
+{
+	struct kvm_regs regs = regs_of_write(steps, address, value);
+
+	assert_int_not_equal(steps->mode, STEP_SMM);
+	set_step(steps, STEP_WRITE + log2_of(size), &regs);
+	return run(steps, 0);
+}
+
+void step_finish(struct steps *steps)
+{
+	answer(steps);
+	run_to_halt(steps, 0);
 }
 
 uint32_t step_in(struct steps *steps, unsigned port, unsigned size)

@@ -26,6 +26,7 @@ struct scene {
 	struct recorder *below_port;
 	struct kvmas_region *ports;
 	int fd;
+	unsigned nwrites;
 };
 
 static int scene_setup(void **state)
@@ -235,6 +236,38 @@ static void full_ring_exits_and_nothing_is_lost(void **state)
 	drain(scene->g);
 	for (unsigned i = 0; i < 1000; i++)
 		assert_written(scene->device, 4 * (uint64_t)i, 4, i);
+	assert_quiet(scene->device);
+}
+
+/* The vCPU goes on as far as it gets. */
+static void go_on_at_the_first_entry(struct recorder *recorder)
+{
+	struct scene *scene = recorder->data;
+
+	if (recorder->ncalls == RING + 1)
+		while (step_start_write(&scene->steps, GPA, 4, scene->nwrites++))
+			;
+}
+
+/* The ring's last entry is handed on, all others are taken: `last` must not catch up with `first`. */
+static void full_ring_is_not_taken_for_an_empty_one(void **state)
+{
+	struct scene *scene = scene_make(state);
+
+	put_zone(scene->device->region, 0, PAGE);
+	scene->device->then = go_on_at_the_first_entry;
+	scene->device->data = scene;
+	while (scene->nwrites < 2 * RING) {
+		step_write(&scene->steps, GPA, 4, scene->nwrites++);
+		if (scene->nwrites == HALF_RING || scene->nwrites == RING)
+			drain(scene->g);
+	}
+	assert_int_equal(exits(scene), 0);
+	drain(scene->g);
+	step_finish(&scene->steps);
+	assert_true(scene->nwrites > 2 * RING);
+	for (unsigned i = 0; i < scene->nwrites; i++)
+		assert_written(scene->device, 0, 4, i);
 	assert_quiet(scene->device);
 }
 
@@ -564,6 +597,7 @@ int main(void)
 		SCENE_TEST(port_signals),
 		SCENE_TEST(stores_to_a_zone_wait_without_an_exit_and_arrive_in_order),
 		SCENE_TEST(full_ring_exits_and_nothing_is_lost),
+		SCENE_TEST(full_ring_is_not_taken_for_an_empty_one),
 		SCENE_TEST(other_exit_finds_all_that_was_written_before_it),
 		SCENE_TEST(string_of_outs_to_a_zone_arrives_in_order),
 		SCENE_TEST(ioeventfd_in_a_zone_signals_and_its_bytes_exit),
