@@ -194,9 +194,10 @@ int kvmas_begin(struct kvmas *kvmas);
  *         KVM's slots do not suffice; -ERANGE for memory past the guest's addresses (gpa_bits);
  *         -EOPNOTSUPP for what KVM cannot do with a guest_memfd (private memory), and for an event
  *         channel that must be in KVM and cannot; what KVM refused an operation with;
- *         -ENOTRECOVERABLE if KVM refused the undoing as well: the slots then differ from the
- *         views, and every later commit tries again to bring them in step; -EINVAL without begin;
- *         -EBUSY in a listener callback, where the level has not ended.
+ *         -ENOTRECOVERABLE if KVM refused the undoing as well: slots then differ from the
+ *         views, or KVM has an event channel that no view shows, and every later commit tries
+ *         again to bring them in step; -EINVAL without begin; -EBUSY in a listener callback, where
+ *         the level has not ended.
  * Since: 0.1
  */
 int kvmas_commit(struct kvmas *kvmas);
@@ -578,12 +579,13 @@ int kvmas_region_set_alias_offset(struct kvmas_region *alias, uint64_t target_of
  * it is.
  *
  * Coalesced writes are handed on, in the order of the ring, by kvmas_vcpu_handle_exit before it
- * answers anything, by an access (kvmas_dma_...) to a device that has a zone, by kvmas_synchronize
- * and by kvmas_kvm_drain: on that thread, one thread at a time, while the others wait. So hold no
- * lock there that a callback of a device with zones takes; and such a callback must not wait for a
- * vCPU's thread. The ring tells neither who wrote nor in which mode: requester is NULL, and space
- * and smm are those of the lowest as_id that does not show memory there. A device that must know
- * has no zones.
+ * answers anything, by an access (kvmas_dma_...) to a region that has a zone at that time, by
+ * kvmas_synchronize and by kvmas_kvm_drain; not in a callback, or by who has a transaction open:
+ * on that thread, one thread at a time, while the others wait. So hold no lock there that a
+ * callback of a device with zones takes; and such a callback must not wait for a vCPU's thread.
+ * The ring tells neither who wrote nor in which mode: requester is NULL, and space and smm are
+ * those of the lowest as_id that does not show memory there. A device that must know has no
+ * zones.
  *
  * What waits does so until then, for good if no vCPU exits: who wants it sooner calls
  * kvmas_kvm_drain, now and then, and before it stops or saves the machine. And whoever is woken by
@@ -1281,9 +1283,10 @@ struct kvmas_kvm_config {
 	int (*ioctl)(void *data, int fd, unsigned long request, void *arg);
 	void *ioctl_data;
 	/* Told after each slot operation (undoing included): the slot as it is from then on (for
-	 * DELETE, as it was), and 0 or the negative errno. Called on the committing thread, inside
-	 * the commit: as from a listener callback, what would change the topology returns -EBUSY.
-	 * NULL: none. */
+	 * DELETE, as it was), and 0 or the negative errno. Not of log flags that are set for a
+	 * moment only, so that KVM sees memory (doc/design.md, Event channels). Called on the
+	 * committing thread, inside the commit: as from a listener callback, what would change the
+	 * topology returns -EBUSY. NULL: none. */
 	void (*trace)(void *data, enum kvmas_slot_op_kind kind, const struct kvmas_slot *slot,
 		      int result);
 	void *trace_data;
@@ -1591,13 +1594,14 @@ int kvmas_kvm_set_private(struct kvmas_kvm *kvm, uint64_t gpa, uint64_t size, bo
  * vCPUs: a KVM exit answered in the space that the vCPU was in; and the gate, through which vCPU
  * threads enter KVM_RUN and other vCPU ioctls, so that a commit can hold them out.
  *
- * A commit closes the gate at most once, for all spaces together, and only if its plan unmaps for a
- * moment what is mapped before and after, or takes a logged slot away, or its log flag: most
- * commits do neither. (One that fails may have to stop them for its undoing.) It asks each vCPU
- * that is inside to leave (kick), waits until all are out, and opens the gate when the new views
- * are published. A vCPU whose thread is elsewhere, in a device callback, waiting in kvmas_begin, or
- * gone, is outside already; the committing thread's own is outside by being there. A vCPU that does
- * not pass the gate is not known to be inside, and is not held.
+ * A commit closes the gate at most once, for all spaces together, and only if its plan unmaps for
+ * a moment what is mapped before and after, or takes a logged slot away, or its log flag, or
+ * gives KVM a channel that it must have (KVMAS_CHANNEL_MUST): most commits do neither. (One that
+ * fails may have to stop them for its undoing.) It asks each vCPU that is inside to leave (kick),
+ * waits until all are out, and opens the gate when the new views are published. A vCPU whose
+ * thread is elsewhere, in a device callback, waiting in kvmas_begin, or gone, is outside already;
+ * the committing thread's own is outside by being there. A vCPU that does not pass the gate is
+ * not known to be inside, and is not held.
  * ------------------------------------------------------------------------------------------ */
 
 /** What a vCPU is. Since: 0.1 */
@@ -1645,8 +1649,10 @@ int kvmas_vcpu_add(struct kvmas_kvm *kvm, const struct kvmas_vcpu_config *config
 
 /** Take a vCPU away, from its own thread or when that has ended, but not from inside one of its own
  *  exits. Also while a commit holds vCPUs out; if it is inside the gate, this leaves it. What its
- *  dirty ring holds is read, and coalesced writes that only its mapping shows are kept: kvm_run and
- *  ring may be unmapped afterwards. NULL is ignored. Since: 0.1 */
+ *  dirty ring holds is read, and coalesced writes that only its mapping shows are kept, for
+ *  kvmas_kvm_drain (without memory for that, until there is a vCPU again): kvm_run and ring may be
+ *  unmapped afterwards. What nobody has asked for is dropped with the tie. NULL is ignored. Since:
+ *  0.1 */
 void kvmas_vcpu_del(struct kvmas_vcpu *vcpu);
 
 /**
@@ -1662,10 +1668,10 @@ struct kvmas_reader *kvmas_vcpu_get_reader(struct kvmas_vcpu *vcpu);
 
 /**
  * Answer the exit that KVM_RUN returned with, whatever it is, after handing on what coalesced
- * writes wait: KVM_EXIT_MMIO in the space bound to the vCPU's as_id, KVM_EXIT_IO in the PIO
- * space, KVM_EXIT_DIRTY_RING_FULL by reading the dirty rings. Memory that is in the view by then
- * is read or written, and marked dirty; where nothing answers, reads give ones and writes are
- * dropped.
+ * writes wait (not while this thread has a transaction open): KVM_EXIT_MMIO in the space bound to
+ * the vCPU's as_id, KVM_EXIT_IO in the PIO space, KVM_EXIT_DIRTY_RING_FULL by reading the dirty
+ * rings. Memory that is in the view by then is read or written, and marked dirty; where nothing
+ * answers, reads give ones and writes are dropped.
  *
  * KVM_EXIT_MEMORY_FAULT, where VMs have private memory, and all of what it speaks of is shown of
  * blocks with a guest_memfd: the pages become private, or shared, as the guest asks. The side that

@@ -405,6 +405,8 @@ static void make_nodes(struct channel_world *w)
 	}
 	for (int i = 0; i < 4; i++)
 		make_model_alias(w, NODE_ALIASES + i, targets[i]);
+	/* Where nobody stores: space 0 has a slot, as that of a machine has (kas_apply_renew). */
+	put_ram(r->m, NORMAL, "low", 0x100, 1);
 }
 
 struct channel_world *channel_world_new(struct choices choices, struct channel_tally *tally)

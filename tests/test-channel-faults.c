@@ -572,6 +572,42 @@ static void dry_run_tells_what_the_commit_does(void **state)
 	rig_free(s.r);
 }
 
+/* The first must comes, the second is refused, and so is the first's going; as often as is asked. */
+static bool refuse_from_the_second_on(struct machine *m, unsigned long request, int *result)
+{
+	unsigned *nchannels = m->data;
+
+	*result = -ENOMEM;
+	return request == KVM_IOEVENTFD && (*nchannels)++ > 0;
+}
+
+static void must_that_stays_leaves_other_channels_in_kvm(void **state)
+{
+	struct rig *r = rig_new(NULL);
+	struct kvmas *kvmas = r->m->f->kvmas;
+	struct kvmas_region *a = put_both(r, "a", pages(8), 0);
+	unsigned nchannels = 0;
+
+	(void)state;
+	put_ram(r->m, NORMAL, "ram", 0, 1);
+	must(kvmas_begin(kvmas));
+	for (unsigned i = 0; i < 2; i++)
+		must(kvmas_region_add_ioeventfd(a, KVMAS_CONFIG(ioeventfd, .offset = 0x40 + 8 * i,
+								.size = 4, .fd = r->events[1],
+								.flags = KVMAS_CHANNEL_MUST)));
+	r->m->data = &nchannels;
+	r->m->answer = refuse_from_the_second_on;
+	assert_int_equal(kvmas_commit(kvmas), -ENOTRECOVERABLE);
+	r->m->answer = NULL;
+	assert_int_equal(stats_of(r->m).channels_in_kvm, 2 + 1);
+	assert_int_equal(stats_of(r->m).channels_by_hand, 0);
+	must(kvmas_region_set_offset(a, pages(9)));
+	assert_placed(r, 2, 0);
+	store_both(r, NORMAL, pages(9));
+	look(r, "a+10/4=2 #0x1 ");
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -580,6 +616,7 @@ int main(void)
 		cmocka_unit_test(refused_ioctl_leaves_all_as_before_in_two_vms),
 		cmocka_unit_test(refused_undoing_leaves_channels_to_dispatch),
 		cmocka_unit_test(refused_undoing_of_musts_is_made_good_by_the_next_commit),
+		cmocka_unit_test(must_that_stays_leaves_other_channels_in_kvm),
 		cmocka_unit_test(listener_that_refuses_leaves_all_as_before),
 		cmocka_unit_test(second_tie_that_is_refused_takes_back_the_first),
 		cmocka_unit_test(failed_allocation_leaves_all_as_before),

@@ -15,6 +15,7 @@ static void play_ram_in_smm(struct rig *r)
 	struct kvmas_region *ram = make_ram(r->m->f, "smram", pages(2));
 	unsigned char *bytes = kvmas_ram_get_hva(block_of(ram));
 
+	put_ram(r->m, NORMAL, "low", 0, 1);
 	put_both(r, "a", GPA, 0);
 	add(r->m->root[SMM], ram, pages(3), 1);
 	assert_placed(r, 2, 0);
@@ -156,6 +157,7 @@ static void play_shifted_ram(struct rig *r)
 	struct kvmas_region *ram = make_ram(r->m->f, "smram", pages(4));
 	unsigned char *bytes = kvmas_ram_get_hva(block_of(ram));
 
+	put_ram(r->m, NORMAL, "low", 0, 1);
 	put_both(r, "a", GPA, 0);
 	add(r->m->root[SMM], ram, pages(3) + 0x800, 1);
 	assert_placed(r, 0, 2);
@@ -190,6 +192,7 @@ static void play_reserved(struct rig *r)
 								  .name = "window",
 								  .size = pages(1)});
 
+	put_ram(r->m, NORMAL, "low", 0, 1);
 	put_both(r, "a", GPA, 0);
 	add(r->m->root[SMM], ram, pages(3), 1);
 	assert_placed(r, 2, 0);
@@ -249,6 +252,7 @@ static void play_zone_and_its_part(struct rig *r)
 	struct kvmas_region *ram = make_ram(r->m->f, "ram", pages(1));
 	struct kvmas_region *b = make_device(r, "b", pages(1));
 
+	put_ram(r->m, NORMAL, "low", 0, 1);
 	must(kvmas_region_add_coalesced(a, 0, pages(2), 0));
 	add(r->m->root[SMM], ram, pages(5), 1);
 	store(r, 0, NORMAL, GPA, 1, 4);

@@ -17,7 +17,7 @@ enum {
 	NSLOTS = 64,
 	DIRTY = 40, /* the slot that is */
 	/* A bitmap of it is of no size that anything else has. */
-	SLOT_PAGES = 64 * 301,
+	SLOT_PAGES = 64 * 701,
 	BITMAP_SIZE = SLOT_PAGES / 8,
 	MAX_HEAD = 300, /* what may be in one allocation with it */
 	MAX_AREAS = 1024,

@@ -287,31 +287,45 @@ static const struct kvmas_slot *find_quiet(const struct slots *slots)
 	return quiet;
 }
 
+/* For a moment: no change that the trace hook is told of. */
+static int set_flags(struct kvmas_kvm *kvm, const struct kvmas_slot *slot)
+{
+	int result = kas_kvm_set_slot(kvm, slot);
+
+	if (result < 0)
+		return result;
+	count_op(kvm, KVMAS_SLOT_FLAGS);
+	return 0;
+}
+
 /* A slot that KVM leaves logged is one for the next commit to put right, as after an undo. */
 int kas_apply_renew(struct kvmas_kvm *kvm)
 {
-	const struct kvmas_slot *quiet = find_quiet(&kvm->spaces[0].slots);
-	struct kvmas_slot logged;
+	struct slots *slots = &kvm->spaces[0].slots;
+	const struct kvmas_slot *quiet = find_quiet(slots);
+	struct kvmas_slot before, logged;
 	int err;
 
 	if (!quiet)
-		return 0;
-	logged = *quiet;
+		return -EOPNOTSUPP;
+	before = logged = *quiet;
 	logged.flags |= KVM_MEM_LOG_DIRTY_PAGES;
-	err = kas_kvm_set_slot(kvm, &logged);
-	if (err < 0)
+	err = set_flags(kvm, &logged);
+	if (err)
 		return err;
-	err = kas_kvm_set_slot(kvm, quiet);
-	if (err < 0)
-		err = kas_kvm_set_slot(kvm, quiet);
-	kas_kvm_count(kvm, slot_flags, 2);
-	if (err >= 0)
+	err = set_flags(kvm, &before);
+	if (err)
+		err = set_flags(kvm, &before);
+	if (!err)
 		return 0;
 	kas_log(kvm->object.kvmas, KVMAS_LOG_ERROR, "KVM goes on to log slot 0:%u: errno %d",
 		logged.id, -err);
-	kas_slots_replace(&kvm->spaces[0].slots, &logged,
-			  kvm->spaces[0].slots.by_id[logged.id].born);
+	pthread_mutex_lock(&kvm->rings.lock);
+	kas_slots_replace(slots, &logged, slots->by_id[logged.id].born);
+	pthread_mutex_unlock(&kvm->rings.lock);
 	kvm->spaces[0].broken = true;
+	if (kvm->config.trace)
+		kvm->config.trace(kvm->config.trace_data, KVMAS_SLOT_FLAGS, &logged, 0);
 	return -ENOTRECOVERABLE;
 }
 

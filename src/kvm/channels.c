@@ -2,8 +2,9 @@
 /*
  * Event channels that KVM has, and how they follow a commit.
  *
- *     unmake      what leaves, or moves, goes: its writes exit, and dispatch sees to them, in the
- *                 view of before. Then the ring is emptied: what is in it was written to that view
+ *     unmake      what leaves, or moves, or has memory over it that changes, goes: its writes
+ *                 exit, and dispatch sees to them, in the view of before. Then the ring is emptied:
+ *                 what is in it was written to that view
  *     (slots)
  *     musts       only what must be in KVM comes before the commit is sure, while no vCPU runs
  *     (publish)
@@ -28,6 +29,8 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "apply.h"
+
 static int take(struct kvmas_kvm *kvm, struct placement *placement)
 {
 	int err = kas_kvm_set_channel(kvm, placement, false);
@@ -41,10 +44,21 @@ static int take(struct kvmas_kvm *kvm, struct placement *placement)
 	return 0;
 }
 
+/* KVM may still take memory that has come in another address space than 0 for none. */
+static int renew(struct kvmas_kvm *kvm)
+{
+	int err = kvm->channel_plan.renewed ? 0 : kas_apply_renew(kvm);
+
+	kvm->channel_plan.renewed = !err;
+	return err;
+}
+
 static int give(struct kvmas_kvm *kvm, struct placement *placement)
 {
-	int err;
+	int err = placement->memory & ~1u ? renew(kvm) : 0;
 
+	if (err)
+		return err;
 	if (placement->channel->fd < 0 && !kas_coalesced_begin(kvm))
 		return -EOPNOTSUPP;
 	err = kas_kvm_set_channel(kvm, placement, true);
@@ -82,20 +96,22 @@ static void show(struct kvmas_kvm *kvm)
 }
 
 /* What KVM does not take again is by hand until a commit looks at it anew. */
+static void give_back(struct kvmas_kvm *kvm, struct placement *placement)
+{
+	int err = placement->leaves && !placement->made ? give(kvm, placement) : 0;
+
+	if (err)
+		complain(kvm, placement, err);
+	placement->leaves = false;
+}
+
 void kas_channels_remake(struct kvmas_kvm *kvm)
 {
 	if (!kvm->channel_plan.any)
 		return;
-	for (size_t i = 0; i < kvm->channels.count; i++) {
-		struct placement *placement = &kvm->channels.at[i];
-		int err = 0;
-
-		if (placement->leaves && !placement->made)
-			err = give(kvm, placement);
-		if (err)
-			complain(kvm, placement, err);
-		placement->leaves = false;
-	}
+	kvm->channel_plan.renewed = false; /* slots have come back */
+	for (size_t i = 0; i < kvm->channels.count; i++)
+		give_back(kvm, &kvm->channels.at[i]);
 	show(kvm);
 }
 
@@ -107,6 +123,8 @@ void kas_channels_retreat(struct kvmas_kvm *kvm)
 
 		if (err)
 			complain(kvm, placement, err);
+		if (placement->pio)
+			give_back(kvm, placement);
 		placement->leaves = false;
 	}
 	show(kvm);
@@ -155,6 +173,7 @@ int kas_channels_unmake(struct kvmas_kvm *kvm)
 
 	if (!kvm->channel_plan.any)
 		return 0;
+	kvm->channel_plan.renewed = false;
 	err = kas_coalesced_reserve(kvm);
 	for (size_t i = 0; !err && i < kvm->channels.count; i++) {
 		struct placement *placement = &kvm->channels.at[i];
@@ -232,7 +251,8 @@ int kas_channels_make_musts(struct kvmas_kvm *kvm)
 		placement->leaves = !err;
 		if (err) {
 			complain(kvm, placement, err);
-			err = kas_channels_unmake_musts(kvm) ? -ENOTRECOVERABLE : -EOPNOTSUPP;
+			err = err == -ENOTRECOVERABLE ? err : -EOPNOTSUPP;
+			err = kas_channels_unmake_musts(kvm) ? -ENOTRECOVERABLE : err;
 		}
 	}
 	return err;

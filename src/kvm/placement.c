@@ -17,6 +17,9 @@
  * those who count, and is never made. (An ioeventfd of any size takes a write for its first byte
  * alone: then those behind it count as well.)
  *
+ * What changes where a space shows memory leaves KVM for as long as that takes, even if it is right
+ * before and after: without the slot, writes to that memory would get to the bus.
+ *
  * Only windows are looked at: what changes in some space, whatever its as_id, and where regions are
  * seen whose channels were edited. A placement that has a byte in a window is found anew, as is
  * every channel that has one there; what lies outside stays as it is.
@@ -79,10 +82,12 @@ static int find_windows(const struct kvmas_kvm *kvm, struct channel_plan *plan)
 
 	for (unsigned i = 0; i < kvm->nspaces; i++) {
 		if (kvm->spaces[i].changed || kvm->spaces[i].broken)
-			add_window(&plan->mmio, whole);
+			add_window(&plan->slots, whole);
 		else if (kvm->spaces[i].space)
-			add_changes(&plan->mmio, kvm->spaces[i].space);
+			add_changes(&plan->slots, kvm->spaces[i].space);
 	}
+	for (unsigned i = 0; i < plan->slots.count; i++)
+		kas_windows_add(&plan->mmio, plan->slots.at[i]);
 	if (kvm->pio_changed)
 		add_window(&plan->pio, whole);
 	else if (kvm->pio_space)
@@ -151,9 +156,9 @@ static bool is_mapped(const struct kvm_space *space, const struct flat_range *ra
 }
 
 /* In what *view* shows, of a space of memory, or of ports: that is NULL then. *offset*: of the
- * first byte, in the region. */
+ * first byte, in the region. Notes where memory is. */
 static bool is_right_in(const struct kvm_space *space, const struct kvmas_view *view,
-			const struct placement *placement, uint64_t offset)
+			struct placement *placement, uint64_t offset)
 {
 	struct range left = reach_of(placement);
 
@@ -169,17 +174,18 @@ static bool is_right_in(const struct kvm_space *space, const struct kvmas_view *
 			return left.first > placement->bytes.last;
 		if (bytes.last > range->range.last)
 			bytes.last = range->range.last;
-		if (!is_same(range, placement, offset, bytes.first) &&
-		    !is_mapped(space, range, bytes))
-			return false;
+		if (!is_same(range, placement, offset, bytes.first)) {
+			if (!is_mapped(space, range, bytes))
+				return false;
+			placement->memory |= 1u << space->as_id;
+		}
 		if (bytes.last == left.last)
 			return true;
 		left.first = bytes.last + 1;
 	}
 }
 
-static bool is_right(const struct kvmas_kvm *kvm, const struct placement *placement,
-		     uint64_t offset)
+static bool is_right(const struct kvmas_kvm *kvm, struct placement *placement, uint64_t offset)
 {
 	bool zone = placement->channel->fd < 0;
 
@@ -412,7 +418,8 @@ static void cover(struct placements *placements)
 }
 
 /* What there will be goes on as it was; what was there and will not be, or is wrong from now on, or
- * part of another one, leaves. */
+ * part of another one, leaves. So does for a while what has memory, before or after, if slots
+ * change there. */
 static void settle(struct placements *now, struct channel_plan *plan)
 {
 	struct placements *next = &plan->next;
@@ -420,16 +427,18 @@ static void settle(struct placements *now, struct channel_plan *plan)
 
 	for (size_t k = 0; k < next->count; k++) {
 		struct placement *at = &next->at[k];
-		bool stays = at->right && !at->covered;
+		bool stays = at->right && !at->covered, goes_on;
 		int order = 1;
 
 		at->made = false;
 		for (; i < now->count && (order = compare(&now->at[i], at)) < 0; i++)
 			now->at[i].leaves = now->at[i].made;
 		if (i < now->count && order == 0) {
-			at->made = stays && now->at[i].made;
+			goes_on = stays && !((now->at[i].memory || at->memory) &&
+					     is_in(&plan->slots, at->bytes));
+			at->made = goes_on && now->at[i].made;
 			at->refused = stays ? now->at[i].refused : 0;
-			now->at[i].leaves = now->at[i].made && !stays;
+			now->at[i].leaves = now->at[i].made && !goes_on;
 			i++;
 		}
 		at->leaves = false;
@@ -474,11 +483,6 @@ static bool any_in(const struct placements *placements, bool pio, const struct r
 			return true;
 	}
 	return false;
-}
-
-bool kas_placements_any(const struct placements *placements, struct range bytes)
-{
-	return any_in(placements, false, &bytes);
 }
 
 static bool any_affected(const struct kvmas_kvm *kvm, const struct channel_plan *plan)

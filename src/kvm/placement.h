@@ -13,6 +13,7 @@ struct placement {
 	bool pio;
 	bool right;                  /* the bus, which knows no spaces, would be right */
 	bool covered;                /* it is, but is part of another one, which is as well */
+	unsigned memory;             /* which as_ids show memory there, if right: bits */
 	bool made;                   /* KVM has it */
 	int refused;                 /* what KVM did with, when it was asked last; 0 */
 	bool found;                  /* by the draft of the commit that goes on */
@@ -34,20 +35,19 @@ struct placements {
 struct channel_plan {
 	struct windows mmio; /* where something may */
 	struct windows pio;
-	bool any; /* something does: all that follows is valid */
+	struct windows slots; /* of mmio, where slots may come or go */
+	bool any;             /* something does: all that follows is valid */
 	struct placements next;
 	uint64_t nunmakes;
 	uint64_t nmakes;
 	uint64_t nmusts; /* of these: to be made before the commit is sure */
+	bool renewed;    /* KVM knows all memory, as slots are now (kas_apply_renew) */
 };
 
 static inline bool kas_placement_is_must(const struct placement *placement)
 {
 	return placement->channel->flags & KVMAS_CHANNEL_MUST;
 }
-
-/* Whether KVM has, or will have, something of this in these bytes of memory's bus. */
-bool kas_placements_any(const struct placements *placements, struct range bytes);
 
 /*
  * Find where all channels are once the commit that goes on, or a dry run of it, has succeeded.

@@ -47,31 +47,17 @@ static int stop_if_needed(struct kvmas_kvm *kvm)
 	return err;
 }
 
-/* All that was done but for slots that are in place again, or that are not: -ENOTRECOVERABLE. */
-static int take_back_channels(struct kvmas_kvm *kvm, int err)
+/* All that was done but for slots: these are in place again, or they are not. */
+static void take_back_channels(struct kvmas_kvm *kvm)
 {
-	if (err == -ENOTRECOVERABLE)
+	bool broken = false;
+
+	for (unsigned i = 0; i < kvm->nspaces; i++)
+		broken |= kvm->spaces[i].broken;
+	if (broken)
 		kas_channels_retreat(kvm);
 	else
 		kas_channels_remake(kvm);
-	return err;
-}
-
-/* Whether memory comes in an address space but the first where an event channel is. */
-static bool covers_channels(const struct kvmas_kvm *kvm)
-{
-	const struct placements *after =
-		kvm->channel_plan.any ? &kvm->channel_plan.next : &kvm->channels;
-
-	for (size_t i = 0; after->count && i < kvm->plan.count; i++) {
-		const struct kvmas_slot *slot = &kvm->plan.ops[i].after.slot;
-		struct range bytes = {slot->gpa, slot->gpa + (slot->size - 1)};
-
-		if (kvm->plan.ops[i].kind != KVMAS_SLOT_DELETE && slot->as_id > 0 &&
-		    kas_placements_any(after, bytes))
-			return true;
-	}
-	return false;
 }
 
 /* Slots as planned, and what must be in KVM. */
@@ -82,10 +68,7 @@ static int move_slots(struct kvmas_kvm *kvm)
 
 	if (err)
 		return err;
-	if (covers_channels(kvm))
-		err = kas_apply_renew(kvm);
-	if (!err)
-		err = kas_channels_make_musts(kvm);
+	err = kas_channels_make_musts(kvm);
 	if (!err)
 		return 0;
 	undone = kas_apply_undo(kvm, &kvm->plan);
@@ -104,7 +87,9 @@ static int carry_out(struct kvmas_kvm *kvm)
 	err = stop_if_needed(kvm);
 	if (!err)
 		err = move_slots(kvm);
-	return err ? take_back_channels(kvm, err) : 0;
+	if (err)
+		take_back_channels(kvm);
+	return err;
 }
 
 static void let_in(struct kvmas_kvm *kvm)
@@ -148,7 +133,7 @@ static int tie_cancel(struct tie *tie)
 	int stray = kas_channels_unmake_musts(kvm);
 	int err = kas_apply_undo(kvm, &kvm->plan);
 
-	take_back_channels(kvm, err);
+	take_back_channels(kvm);
 	end_plan(kvm);
 	return err ? err : stray;
 }

@@ -31,7 +31,7 @@ dma_drivers=(test-dma test-dma-exchange test-map test-map-life test-cache test-d
 access_drivers=(test-access test-access-ends test-access-random test-copy test-dispatch
     test-exit)
 channel_drivers=(test-channel test-channel-order test-channel-place test-channel-spaces
-    test-channel-limits test-channel-faults test-channel-hostile test-channel-random
+    test-channel-memory test-channel-limits test-channel-faults test-channel-hostile test-channel-random
     test-channel-race)
 reader_drivers=(test-pins test-pins-between test-reader-pins test-reader-wait test-pins-refused
     test-views-memory test-views-flash test-views-stress test-reader)
@@ -76,6 +76,7 @@ drivers_for() {
     channel.c | channel-edit.c | answering.c) drivers=("${channel_drivers[@]}") ;;
     kvm/placement.c | kvm/channels.c | kvm/coalesced.c) drivers=("${channel_drivers[@]}") ;;
     kvm/mapping.c) drivers=("${kvm_drivers[@]}" test-channel-spaces test-channel-random) ;;
+    kvm/tie.c | kvm/log.c) drivers=("${kvm_drivers[@]}" test-channel-faults test-channel-memory) ;;
     kvm/*) drivers=("${kvm_drivers[@]}") ;;
     pins.? | reader.c) drivers=("${reader_drivers[@]}") ;;
     object.c) drivers+=("${reader_drivers[@]}") ;;

@@ -329,6 +329,29 @@ static void ram_that_comes_and_goes_in_smm_leaves_channels_right(void **state)
 	}
 }
 
+/* Once SMM has found nothing there. */
+static void channel_that_comes_after_ram_of_smm_is_right(void **state)
+{
+	struct scene *scene = scene_make(state);
+	struct kvmas_region *ram =
+		make_alias(scene->g->f, "ram", scene->g->memory, FREE_PAGE * PAGE, 2 * PAGE);
+
+	must(kvmas_region_set_enabled(scene->device->region, false));
+	add(scene->g->root[0], scene->device->region, GPA, 2);
+	for (unsigned i = 0; i < 10; i++) {
+		enter(scene, 1);
+		store(scene, 0, 1);
+		store(scene, 0x80, 1);
+		add(scene->g->root[1], ram, GPA, 4);
+		must(kvmas_region_set_enabled(scene->device->region, true));
+		assert_where(scene, 3, 0);
+		assert_ram_answers(scene, 1);
+		assert_device_answers(scene, 0, true);
+		must(kvmas_region_set_enabled(scene->device->region, false));
+		must(kvmas_region_del(ram));
+	}
+}
+
 /* Not a whole page of it: KVM maps none, so that stores to the rest exit from SMM. */
 static void part_of_a_page_of_ram_in_smm_is_left_to_dispatch(void **state)
 {
@@ -419,6 +442,7 @@ int main(void)
 		SCENE_TEST(channel_where_smm_has_nothing_is_left_to_dispatch),
 		SCENE_TEST(device_at_another_offset_in_smm_is_left_to_dispatch),
 		SCENE_TEST(ram_that_comes_and_goes_in_smm_leaves_channels_right),
+		SCENE_TEST(channel_that_comes_after_ram_of_smm_is_right),
 		SCENE_TEST(part_of_a_page_of_ram_in_smm_is_left_to_dispatch),
 		SCENE_TEST(zone_seen_in_part_in_smm_stays_in_kvm_when_all_of_it_is_seen),
 		SCENE_TEST(exit_in_one_space_finds_what_was_written_in_the_other),
