@@ -2,9 +2,11 @@
 /*
  * Memory of SMM where the normal space has a device with channels, while something changes: the
  * slot comes, goes or stays; KVM must neither have the channel while there is no slot, nor take the
- * memory for none afterwards (kas_apply_renew).
+ * memory for none afterwards (kas_apply_renew). And vCPUs that go meanwhile.
  */
 #include "channel-fixture.h"
+
+#include <pthread.h>
 
 #include "kvm/vm.h"
 
@@ -260,6 +262,67 @@ static void slot_that_stays_logged_is_put_right_by_the_next_commit(void **state)
 	rig_free(r);
 }
 
+/* ---- vCPUs that go ---- */
+
+static void fill_ring(struct rig *r)
+{
+	uint64_t value = 0;
+
+	while (fake_kvm_vcpu_store(r->cpus[0].cpu, NORMAL, GPA + 0x10, &value, 4) == 0)
+		;
+	r->cpus[0].cpu->run->exit_reason = KVM_EXIT_HLT;
+}
+
+static void *go_and_come(void *data)
+{
+	struct rig *r = data;
+
+	for (unsigned i = 0; i < NCPUS; i++)
+		kvmas_vcpu_del(r->cpus[i].vcpu);
+	for (unsigned i = 0; i < NCPUS; i++) {
+		const struct fake_kvm_vcpu *cpu = r->cpus[i].cpu;
+
+		must(kvmas_vcpu_add(r->m->kvm,
+				    KVMAS_CONFIG(vcpu, .fd = cpu->fd, .run = cpu->run,
+						 .run_size = cpu->run_size),
+				    &r->cpus[i].vcpu));
+	}
+	fill_ring(r);
+	return NULL;
+}
+
+/* There is room for what waits by then, but not yet kept. */
+static void go_in_the_commit(struct machine *m, unsigned long request, void *arg)
+{
+	struct rig *r = m->data;
+	pthread_t thread;
+
+	(void)arg;
+	if (request != KVM_IOEVENTFD || r->err++)
+		return;
+	must(pthread_create(&thread, NULL, go_and_come, r));
+	must(pthread_join(thread, NULL));
+}
+
+static void ring_that_fills_twice_in_a_commit_is_kept(void **state)
+{
+	const struct fake_kvm_config config = {.version = FAKE_KVM_6_12};
+	struct rig *r = rig_new(&config);
+	struct kvmas_region *a = put_both(r, "a", GPA, 0);
+
+	(void)state;
+	r->m->data = r;
+	fill_ring(r);
+	r->m->on_ioctl = go_in_the_commit;
+	must(kvmas_region_set_enabled(a, false));
+	r->m->on_ioctl = NULL;
+	assert_true(r->err > 0);
+	must(kvmas_kvm_drain(r->m->kvm, r->m->f->reader));
+	assert_int_equal(stats_of(r->m).coalesced_writes, 2 * 169);
+	assert_int_equal(device_of(a)->ncalls, 2 * 169);
+	rig_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +333,7 @@ int main(void)
 		cmocka_unit_test(memory_that_comes_back_is_seen_before_its_channels),
 		cmocka_unit_test(channel_over_memory_is_by_hand_if_kvm_cannot_forget),
 		cmocka_unit_test(slot_that_stays_logged_is_put_right_by_the_next_commit),
+		cmocka_unit_test(ring_that_fills_twice_in_a_commit_is_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -149,22 +149,38 @@ int kas_channels_take_strays(struct kvmas_kvm *kvm)
 {
 	struct placements *strays = &kvm->channel_strays;
 
+	int err;
+
 	if (!strays->count)
 		return 0;
-	while (strays->count) {
+	err = kas_coalesced_reserve(kvm, false);
+	while (!err && strays->count) {
 		struct placement *last = &strays->at[strays->count - 1];
-		int err = take(kvm, last);
 
+		err = take(kvm, last);
 		if (err) {
 			complain(kvm, last, err);
-			return err;
+			break;
 		}
 		give_back_around(kvm, last);
 		kas_channel_unref(last->channel);
 		strays->count--;
 	}
+	if (!err)
+		kas_coalesced_keep(kvm);
 	show(kvm);
-	return 0;
+	return err;
+}
+
+static bool makes_zones(const struct channel_plan *plan)
+{
+	for (size_t i = 0; i < plan->next.count; i++) {
+		const struct placement *placement = &plan->next.at[i];
+
+		if (placement->right && !placement->made && placement->channel->fd < 0)
+			return true;
+	}
+	return false;
 }
 
 int kas_channels_unmake(struct kvmas_kvm *kvm)
@@ -174,7 +190,7 @@ int kas_channels_unmake(struct kvmas_kvm *kvm)
 	if (!kvm->channel_plan.any)
 		return 0;
 	kvm->channel_plan.renewed = false;
-	err = kas_coalesced_reserve(kvm);
+	err = kas_coalesced_reserve(kvm, makes_zones(&kvm->channel_plan));
 	for (size_t i = 0; !err && i < kvm->channels.count; i++) {
 		struct placement *placement = &kvm->channels.at[i];
 

@@ -408,7 +408,8 @@ int kvmas_kvm_drain(struct kvmas_kvm *kvm, struct kvmas_reader *reader)
 
 /* ---- keeping ---- */
 
-/* Under the lock: false without memory. */
+/* Room for a ring that a commit keeps, and for one that the last vCPU leaves behind while that commit
+ * goes on. Under the lock: false without memory. */
 static bool reserve(struct kvmas *kvmas, struct coalesced *coalesced)
 {
 	struct kept_write *kept;
@@ -418,7 +419,7 @@ static bool reserve(struct kvmas *kvmas, struct coalesced *coalesced)
 		memmove(coalesced->kept, coalesced->kept + coalesced->head,
 			coalesced->count * sizeof(*kept));
 	coalesced->head = 0;
-	capacity = coalesced->count + ENTRIES;
+	capacity = coalesced->count + 2 * ENTRIES;
 	if (coalesced->capacity >= capacity)
 		return true;
 	kept = kas_resize(kvmas, coalesced->kept, capacity * sizeof(*kept));
@@ -429,12 +430,12 @@ static bool reserve(struct kvmas *kvmas, struct coalesced *coalesced)
 	return true;
 }
 
-int kas_coalesced_reserve(struct kvmas_kvm *kvm)
+int kas_coalesced_reserve(struct kvmas_kvm *kvm, bool begins)
 {
 	struct coalesced *coalesced = &kvm->coalesced;
 	bool reserved;
 
-	if (!atomic_load_explicit(&coalesced->used, memory_order_relaxed))
+	if (!begins && !atomic_load_explicit(&coalesced->used, memory_order_relaxed))
 		return 0;
 	pthread_mutex_lock(&coalesced->lock);
 	reserved = reserve(kvm->object.kvmas, coalesced);
@@ -442,12 +443,17 @@ int kas_coalesced_reserve(struct kvmas_kvm *kvm)
 	return reserved ? 0 : -ENOMEM;
 }
 
-/* Under the lock: all of the ring comes behind what is kept, for which there is room. */
+static size_t room_of(const struct coalesced *coalesced)
+{
+	return coalesced->capacity - (coalesced->head + coalesced->count);
+}
+
+/* Under the lock: all of the ring comes behind what is kept, as far as there is room. */
 static void keep_entries(struct kvmas_kvm *kvm)
 {
 	struct coalesced *coalesced = &kvm->coalesced;
 
-	for (size_t left = count_entries(coalesced); left > 0; left--) {
+	for (size_t left = count_entries(coalesced); left > 0 && room_of(coalesced); left--) {
 		struct kept_write *kept = &coalesced->kept[coalesced->head + coalesced->count];
 
 		*kept = (struct kept_write){0};
@@ -519,9 +525,10 @@ void kas_coalesced_del(struct kvmas_kvm *kvm, struct coalesced_ring *ring)
 
 	pthread_mutex_lock(&coalesced->lock);
 	/* The last mapping goes: what waits is kept, but where it leads is found out later. Without
-	 * memory it waits in the ring for the next vCPU. */
+	 * memory, and when the last commit's reserve is used up, it waits in the ring. */
 	if (ring->at && !LIST_NEXT(LIST_FIRST(&coalesced->rings), all) &&
-	    atomic_load(&coalesced->used) && reserve(kvm->object.kvmas, coalesced))
+	    atomic_load(&coalesced->used) &&
+	    (reserve(kvm->object.kvmas, coalesced) || room_of(coalesced) >= ENTRIES))
 		keep_entries(kvm);
 	if (ring->at)
 		LIST_REMOVE(ring, all);
