@@ -572,7 +572,7 @@ static void dry_run_tells_what_the_commit_does(void **state)
 	rig_free(s.r);
 }
 
-/* The first must comes, the second is refused, and so is the first's going; as often as is asked. */
+/* The first must comes, the second is refused, and so is the first's going, as often as asked. */
 static bool refuse_from_the_second_on(struct machine *m, unsigned long request, int *result)
 {
 	unsigned *nchannels = m->data;

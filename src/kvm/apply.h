@@ -24,8 +24,8 @@ void kas_apply_end(const struct plan *plan);
  * Have KVM forget where it has found no memory. Its vCPUs remember the last such page as long as no
  * slot of address space 0 changes (arch/x86/kvm/x86.h, vcpu_match_mmio_gen): memory that comes in
  * another one is not seen by a vCPU that stays there. Its writes go on to the bus. What KVM
- * refuses; then the slots are as they were, but for -ENOTRECOVERABLE. -EOPNOTSUPP if address space 0
- * has no slot to change.
+ * refuses; then the slots are as they were, but for -ENOTRECOVERABLE. -EOPNOTSUPP if address space
+ * 0 has no slot to change.
  */
 int kas_apply_renew(struct kvmas_kvm *kvm);
 

@@ -148,7 +148,6 @@ static void give_back_around(struct kvmas_kvm *kvm, const struct placement *stra
 int kas_channels_take_strays(struct kvmas_kvm *kvm)
 {
 	struct placements *strays = &kvm->channel_strays;
-
 	int err;
 
 	if (!strays->count)

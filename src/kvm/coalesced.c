@@ -134,8 +134,8 @@ static size_t count_entries(struct coalesced *coalesced)
 	return (last + ENTRIES - coalesced->next) % ENTRIES;
 }
 
-/* Take the next entry, which is there, out of the ring. False if it makes no sense. It is read before
- * the ring is told that it is free, and its length once. */
+/* Take the next entry, which is there, out of the ring. False if it makes no sense. It is read
+ * before the ring is told that it is free, and its length once. */
 static bool take_entry(struct coalesced *coalesced, struct coalesced_write *ret)
 {
 	struct kvm_coalesced_mmio_ring *ring = ring_of(coalesced);
@@ -408,8 +408,8 @@ int kvmas_kvm_drain(struct kvmas_kvm *kvm, struct kvmas_reader *reader)
 
 /* ---- keeping ---- */
 
-/* Room for a ring that a commit keeps, and for one that the last vCPU leaves behind while that commit
- * goes on. Under the lock: false without memory. */
+/* Room for a ring that a commit keeps, and for one that the last vCPU leaves behind while that
+ * commit goes on. Under the lock: false without memory. */
 static bool reserve(struct kvmas *kvmas, struct coalesced *coalesced)
 {
 	struct kept_write *kept;

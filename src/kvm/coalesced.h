@@ -59,8 +59,8 @@ int kas_coalesced_add(struct kvmas_kvm *kvm, struct coalesced_ring *ring, void *
 		      size_t run_size);
 void kas_coalesced_del(struct kvmas_kvm *kvm, struct coalesced_ring *ring);
 
-/* Have room for all that the ring can hold, if there is, or *begins*, a zone: -ENOMEM. And then take
- * it out of the ring, to be handed on later by the views of now. Under the transaction lock. */
+/* Have room for all that the ring can hold, if there is, or *begins*, a zone: -ENOMEM. And then
+ * take it out of the ring, to be handed on later by the views of now. Under the transaction lock. */
 int kas_coalesced_reserve(struct kvmas_kvm *kvm, bool begins);
 void kas_coalesced_keep(struct kvmas_kvm *kvm);
 

@@ -222,7 +222,7 @@ static int read_slot(struct kvmas_kvm *kvm, const struct slot_entry *entry)
 {
 	const struct kvmas_slot *slot = &entry->slot;
 	const struct kvmas_ram *ram = slot->ram;
-	/* Nobody has reserved for a slot whose log KVM would not switch off again (kas_apply_renew). */
+	/* Nobody has reserved for a slot that KVM goes on to log (kas_apply_renew). */
 	bool fits = log_words(slot) * sizeof(uint64_t) <= kvm->log_size;
 	int err = fits ? kas_kvm_get_dirty_log(kvm, slot, kvm->log) : -ENOMEM;
 	bool some;

@@ -72,7 +72,7 @@ void step(struct steps *steps, unsigned code, struct kvm_regs *regs);
 /* 1, 2, 4 or 8 bytes of memory. */
 uint64_t step_read(struct steps *steps, uint64_t address, unsigned size);
 void step_write(struct steps *steps, uint64_t address, unsigned size, uint64_t value);
-/* The same in two halves: run until it is done, or exits (false); and answer that exit, and go on. */
+/* The same in two halves: run until it is done, or exits (false); answer that exit, and go on. */
 bool step_start_write(struct steps *steps, uint64_t address, unsigned size, uint64_t value);
 void step_finish(struct steps *steps);
 /* 1, 2 or 4 bytes of a port. */

@@ -249,7 +249,7 @@ static void go_on_at_the_first_entry(struct recorder *recorder)
 			;
 }
 
-/* The ring's last entry is handed on, all others are taken: `last` must not catch up with `first`. */
+/* The last entry is handed on, all others are taken: `last` must not catch up with `first`. */
 static void full_ring_is_not_taken_for_an_empty_one(void **state)
 {
 	struct scene *scene = scene_make(state);
