@@ -15,6 +15,7 @@
 #ifndef ACCESS_MODEL_H
 #define ACCESS_MODEL_H
 
+#include "choices.h"
 #include "fixture.h"
 
 #include "dispatch.h"
@@ -30,13 +31,6 @@ enum {
 	MAX_ACCESS = 48,
 	MAX_EVENTS = 2048,
 	MAX_FRAMES = 8,
-};
-
-/* Where the random numbers come from: a generator, or bytes until they are used up. */
-struct choices {
-	uint64_t random;
-	const uint8_t *bytes; /* NULL: the generator */
-	size_t count;
 };
 
 struct request {

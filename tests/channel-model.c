@@ -6,24 +6,9 @@
 
 /* ---- choices ---- */
 
-static unsigned next_byte(struct choices *choices)
-{
-	if (choices->count == 0)
-		return 0;
-	choices->count--;
-	return *choices->bytes++;
-}
-
 unsigned model_draw(struct channel_world *w, unsigned n)
 {
-	struct choices *choices = &w->choices;
-
-	if (choices->bytes)
-		return (n > 256 ? next_byte(choices) << 8 | next_byte(choices)
-				: next_byte(choices)) %
-		       n;
-	choices->random = choices->random * UINT64_C(6364136223846793005) + 1442695040888963407;
-	return (unsigned)(choices->random >> 33) % n;
+	return choose(&w->choices, n);
 }
 
 bool model_rarely(struct channel_world *w, unsigned n)

@@ -17,6 +17,7 @@
 #define CHANNEL_MODEL_H
 
 #include "channel-fixture.h"
+#include "choices.h"
 #include "oracle.h"
 
 enum {
@@ -33,13 +34,6 @@ enum {
 	NNODES = NODE_ALIASES + 4,
 	MAX_CHANNELS = 8,
 	MAX_WAITING = 512,
-};
-
-/* Where the random numbers come from: a generator, or bytes until they are used up. */
-struct choices {
-	uint64_t random;
-	const uint8_t *bytes; /* NULL: the generator */
-	size_t count;
 };
 
 struct model_channel {

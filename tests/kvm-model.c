@@ -4,28 +4,12 @@
 
 /* ---- choices ---- */
 
-static unsigned next_byte(struct choices *choices)
-{
-	if (choices->count == 0)
-		return 0;
-	choices->count--;
-	return *choices->bytes++;
-}
-
-static unsigned next_random(struct choices *choices)
-{
-	choices->random = choices->random * UINT64_C(6364136223846793005) + 1442695040888963407;
-	return (unsigned)(choices->random >> 33);
-}
-
 /* A byte is enough for every n that is asked. When they are used up it is the last of n. */
 unsigned below(struct world *w, unsigned n)
 {
-	struct choices *choices = &w->choices;
+	bool used_up = w->choices.bytes && w->choices.count == 0;
 
-	if (!choices->bytes)
-		return next_random(choices) % n;
-	return choices->count ? next_byte(choices) % n : n - 1;
+	return used_up ? n - 1 : choose(&w->choices, n);
 }
 
 bool one_in(struct world *w, unsigned n)

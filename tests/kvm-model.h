@@ -17,6 +17,7 @@
 #ifndef KVM_MODEL_H
 #define KVM_MODEL_H
 
+#include "choices.h"
 #include "kvm-guest.h"
 #include "kvm-referee.h"
 
@@ -31,13 +32,6 @@ enum {
 	NREGIONS = 6 * NKINDS,
 	MAX_WISHES = 64,
 	MAX_RESERVED = 6,
-};
-
-/* Where the random numbers come from: a generator, or bytes until they are used up. */
-struct choices {
-	uint64_t random;
-	const uint8_t *bytes; /* NULL: the generator */
-	size_t count;
 };
 
 /* What was done, over all worlds. */

@@ -149,13 +149,6 @@ void report_step(void *data, const struct kvm_step *step, int result)
 	print_error("%s: %d, expected %d\n", text, result, step->expected);
 }
 
-uint64_t number_from(const char *variable, uint64_t otherwise)
-{
-	const char *text = getenv(variable);
-
-	return text && *text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 bool agree_on(struct kvm_vm *vm, struct kvm_vm *other, const struct kvm_step *step, int results[2])
 {
 	results[0] = kvm_step_run(vm, step);

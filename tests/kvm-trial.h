@@ -11,13 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "choices.h"
 #include "fake-kvm.h"
 #include "kvm-table.h"
 
 enum { DEFAULT_SEED = 1, DEFAULT_STEPS = 2000, PROBE_INTERVAL = 500 };
-
-/* A number from the environment; a variable that is empty or missing gives the other one. */
-uint64_t number_from(const char *variable, uint64_t otherwise);
 
 /* A double as a VM, not yet probed; and what its probes find, a second one being made for that. */
 struct kvm_vm as_vm(struct fake_kvm *kvm);

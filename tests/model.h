@@ -19,6 +19,7 @@
 #ifndef MODEL_H
 #define MODEL_H
 
+#include "choices.h"
 #include "fixture.h"
 #include "mirror.h"
 #include "oracle.h"
@@ -73,13 +74,6 @@ enum {
 	STEP_DRY_RUN,
 	STEP_RAM_RESIZE,
 	NSTEPS,
-};
-
-/* Where the random numbers come from: a generator, or bytes until they are used up. */
-struct choices {
-	uint64_t random;
-	const uint8_t *bytes; /* NULL: the generator */
-	size_t count;
 };
 
 /* What a region is to its destroy hook; lives until the end of the run. */

@@ -524,10 +524,3 @@ unsigned roll(struct dice *dice, unsigned n)
 	dice->state = dice->state * UINT64_C(6364136223846793005) + 1442695040888963407;
 	return (unsigned)(dice->state >> 33) % n;
 }
-
-uint64_t number_from(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
-}

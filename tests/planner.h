@@ -10,6 +10,7 @@
 #ifndef PLANNER_H
 #define PLANNER_H
 
+#include "choices.h"
 #include "kvm-fixture.h"
 
 #include "kvm/vm.h"
@@ -87,6 +88,5 @@ struct dice {
 	uint64_t state;
 };
 unsigned roll(struct dice *dice, unsigned n);
-uint64_t number_from(const char *name, uint64_t otherwise);
 
 #endif

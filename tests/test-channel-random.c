@@ -11,31 +11,13 @@
 
 enum { WORLD_STEPS = 400, DEFAULT_STEPS = 20000 };
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
+static void run_world(struct choices choices, unsigned nsteps, void *tally)
 {
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
-}
-
-static void run_world(uint64_t seed, unsigned nsteps, struct channel_tally *tally)
-{
-	struct choices choices = {.random = seed * UINT64_C(0x9e3779b97f4a7c15)};
 	struct channel_world *w = channel_world_new(choices, tally);
 
 	for (unsigned i = 0; i < nsteps; i++)
 		channel_world_step(w);
 	channel_world_free(w);
-}
-
-static int tell_failure(void **state)
-{
-	const uint64_t *seed = *state;
-
-	if (seed)
-		print_error("to repeat: KVMAS_SEED=%" PRIu64 " KVMAS_STEPS=%d\n", *seed,
-			    WORLD_STEPS);
-	return 0;
 }
 
 /* What a long run must have met. */
@@ -63,16 +45,10 @@ static void check_tally(const struct channel_tally *tally)
 
 static void random_stores_do_what_the_model_says(void **state)
 {
-	uint64_t nsteps = number_from("KVMAS_STEPS", DEFAULT_STEPS);
-	static uint64_t seed; /* which the teardown looks at */
+	static const struct worlds worlds = {WORLD_STEPS, DEFAULT_STEPS, run_world};
 	struct channel_tally tally = {0};
+	uint64_t nsteps = worlds_run(&worlds, &tally, state);
 
-	seed = number_from("KVMAS_SEED", 1);
-	print_message("KVMAS_SEED=%" PRIu64 " KVMAS_STEPS=%" PRIu64 "\n", seed, nsteps);
-	*state = &seed;
-	for (uint64_t done = 0; done < nsteps; done += WORLD_STEPS, seed++)
-		run_world(seed, nsteps - done < WORLD_STEPS ? nsteps - done : WORLD_STEPS, &tally);
-	*state = NULL;
 	print_message("%" PRIu64 " commits, %" PRIu64 " from callbacks, %" PRIu64
 		      " failed, %" PRIu64 " not undone, %" PRIu64 " aborted, %" PRIu64
 		      " edits refused\n",
@@ -92,7 +68,8 @@ static void random_stores_do_what_the_model_says(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(random_stores_do_what_the_model_says, tell_failure),
+		cmocka_unit_test_teardown(random_stores_do_what_the_model_says,
+					  worlds_tell_failure),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
  * KVMAS_SEED is the first run's seed, each run's the one before plus 1; KVMAS_STEPS is how many
  * steps there are in all. A run that fails says how it is repeated alone.
  */
+#include "choices.h"
 #include "dma-model.h"
 
 #include <inttypes.h>
@@ -369,13 +370,6 @@ static void step(struct model *m)
 
 	steps[draw(m, LENGTH(steps))](m);
 	model_check(m);
-}
-
-static uint64_t number_from(const char *variable, uint64_t otherwise)
-{
-	const char *text = getenv(variable);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
 static void run(struct model *m, uint64_t seed, uint64_t nsteps)

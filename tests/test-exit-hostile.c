@@ -10,6 +10,7 @@
  *
  * KVMAS_STEPS (20000): how many exits; KVMAS_SEED (1).
  */
+#include "choices.h"
 #include "kvm-fixture.h"
 
 #include <sys/mman.h>
@@ -44,13 +45,6 @@ struct scene {
 	uint64_t calls, broken; /* callbacks; those that break the device's rules */
 	uint64_t slowest_ns;
 };
-
-static uint64_t number_from(const char *name, uint64_t number)
-{
-	const char *text = getenv(name);
-
-	return text && *text ? strtoull(text, NULL, 0) : number;
-}
 
 /* xorshift64* */
 static uint64_t chance64(struct scene *scene)

@@ -15,31 +15,13 @@
 
 enum { WORLD_STEPS = 400, DEFAULT_STEPS = 30000 };
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
+static void run_world(struct choices choices, unsigned nsteps, void *tally)
 {
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
-}
-
-static void run_world(uint64_t seed, unsigned nsteps, struct kvm_tally *tally)
-{
-	struct choices choices = {.random = seed * UINT64_C(0x9e3779b97f4a7c15)};
 	struct world *w = world_new(choices, tally);
 
 	for (unsigned i = 0; i < nsteps; i++)
 		world_step(w);
 	world_free(w);
-}
-
-static int tell_failure(void **state)
-{
-	const uint64_t *seed = *state;
-
-	if (seed)
-		print_error("to repeat: KVMAS_SEED=%" PRIu64 " KVMAS_STEPS=%d\n", *seed,
-			    WORLD_STEPS);
-	return 0;
 }
 
 /* What a long run must have met. */
@@ -66,16 +48,10 @@ static void check_tally(const struct kvm_tally *tally)
 
 static void random_steps_keep_slots_in_step_and_lose_no_page(void **state)
 {
-	uint64_t nsteps = number_from("KVMAS_STEPS", DEFAULT_STEPS);
-	static uint64_t seed; /* which the teardown looks at */
+	static const struct worlds worlds = {WORLD_STEPS, DEFAULT_STEPS, run_world};
 	struct kvm_tally tally = {0};
 
-	seed = number_from("KVMAS_SEED", 1);
-	print_message("KVMAS_SEED=%" PRIu64 " KVMAS_STEPS=%" PRIu64 "\n", seed, nsteps);
-	*state = &seed;
-	for (uint64_t done = 0; done < nsteps; done += WORLD_STEPS, seed++)
-		run_world(seed, nsteps - done < WORLD_STEPS ? nsteps - done : WORLD_STEPS, &tally);
-	*state = NULL;
+	worlds_run(&worlds, &tally, state);
 	print_message(
 		"%u steps, %u commits, %u of them changed slots, with %u moves, %u stops, "
 		"%u that tore and %u that merged; %u failed, %u as foretold, %u left slots and "
@@ -93,7 +69,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(random_steps_keep_slots_in_step_and_lose_no_page,
-					  tell_failure),
+					  worlds_tell_failure),
 	};
 
 	return cmocka_run_group_tests_name("kvm-model", tests, NULL, NULL);

@@ -12,13 +12,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static uint64_t number_from(const char *variable, uint64_t otherwise)
-{
-	const char *text = getenv(variable);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 /* The run is left in *current* until it is over, so that a failure can be told. */
 static void run(uint64_t seed, struct tally *tally, struct model **current)
 {
