@@ -7,6 +7,7 @@
  * KVMAS_SECONDS (3): how long.
  */
 #include "board.h"
+#include "knobs.h"
 
 #include <sys/ioctl.h>
 #include <time.h>
@@ -24,21 +25,6 @@ struct forger {
 	uint64_t seed;
 	uint64_t writes;
 };
-
-static unsigned seconds(void)
-{
-	const char *text = getenv("KVMAS_SECONDS");
-
-	return text && *text ? (unsigned)strtoul(text, NULL, 0) : 3;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 static uint32_t chance(struct forger *forger, uint32_t n)
 {
@@ -111,7 +97,7 @@ static void change(struct board *board)
 
 static void run_forged(struct board *board, struct forger *forger)
 {
-	double end = now() + seconds() / 2.0;
+	double end = now() + seconds(3) / 2.0;
 
 	must(pthread_create(&forger->thread, NULL, forger_main, forger));
 	board_start(board);
@@ -139,7 +125,7 @@ static uint64_t found(const struct board *board)
 /* What the ring says last may be wrong, once. */
 static void run_clean(struct board *board)
 {
-	double end = now() + seconds() / 2.0;
+	double end = now() + seconds(3) / 2.0;
 	int err = kvmas_kvm_drain(board->g->kvm, board->g->f->reader);
 
 	assert_true(err == 0 || err == -EPROTO);

@@ -8,26 +8,12 @@
  * KVMAS_SECONDS (3): how long.
  */
 #include "board.h"
+#include "knobs.h"
 
 #include <sys/ioctl.h>
 #include <time.h>
 
 enum { PATIENCE = 60 }; /* seconds */
-
-static unsigned seconds(void)
-{
-	const char *text = getenv("KVMAS_SECONDS");
-
-	return text && *text ? (unsigned)strtoul(text, NULL, 0) : 3;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 static void rest(struct board *board, uint32_t most_us)
 {
@@ -74,7 +60,7 @@ static bool is_busy(const struct board *board)
 /* Until something is wrong, which is returned, or the time is over. */
 static const char *run(struct board *board)
 {
-	double end = now() + seconds();
+	double end = now() + seconds(3);
 
 	board_start(board);
 	for (;;) {

@@ -7,6 +7,7 @@
  * KVMAS_SEED (1): of the transactions.
  */
 #include "decoy.h"
+#include "knobs.h"
 #include "rig.h"
 
 #include <stdio.h>
@@ -19,21 +20,6 @@ enum {
 	WINDOW_PAGES = 0x40,
 	STEPS = 40, /* where nothing may be lost */
 };
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
-static unsigned seed(void)
-{
-	const char *text = getenv("KVMAS_SEED");
-
-	return text ? (unsigned)strtoul(text, NULL, 10) : 1;
-}
 
 /* ---- without the harvest ---- */
 

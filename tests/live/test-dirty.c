@@ -8,28 +8,13 @@
  *
  * KVMAS_SECONDS (10): how long, for each way of logging; KVMAS_SEED (1): of the transactions.
  */
+#include "knobs.h"
 #include "probe.h"
 #include "rig.h"
 
 #include <stdio.h>
-#include <time.h>
 
 enum { PATIENCE = 60 }; /* seconds, for what should come sooner */
-
-static unsigned number_from(const char *name, unsigned number)
-{
-	const char *text = getenv(name);
-
-	return text ? (unsigned)strtoul(text, NULL, 10) : number;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
 
 /* ---- the soak ---- */
 
@@ -93,10 +78,10 @@ static void soak(void **state, enum kvmas_kvm_log log, const char *how)
 	struct rig rig;
 	double end;
 
-	rig_init(&rig, state, (struct guest_config){.log = log}, number_from("KVMAS_SEED", 1));
+	rig_init(&rig, state, (struct guest_config){.log = log}, seed());
 	rig_add_churn(&rig);
 	rig_start(&rig);
-	end = now() + number_from("KVMAS_SECONDS", 10);
+	end = now() + seconds(10);
 	while (now() < end + (is_busy(&rig) ? 0 : PATIENCE) && rig_go_on(&rig))
 		;
 	rig_stop(&rig);
@@ -143,6 +128,6 @@ int main(void)
 		GUEST_TEST(no_page_is_lost_with_rings),
 	};
 
-	print_message("dirty: seed %u\n", number_from("KVMAS_SEED", 1));
+	print_message("dirty: seed %u\n", seed());
 	return guest_main("live-dirty", tests, LENGTH(tests), 1);
 }

@@ -11,11 +11,11 @@
  *
  * KVMAS_SECONDS (3): how long.
  */
+#include "knobs.h"
 #include "steps.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
-#include <time.h>
 
 enum {
 	NPAGES = 0x80, /* of RAM with the guest's code, which is left alone */
@@ -320,26 +320,11 @@ static void do_harm(struct hostile *hostile)
 
 /* ---- the tests ---- */
 
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static unsigned seconds(void)
-{
-	const char *text = getenv("KVMAS_SECONDS");
-
-	return text && *text ? (unsigned)strtoul(text, NULL, 0) : 3;
-}
-
 static void accesses_to_everything_end_soon_and_touch_nothing_else(void **state)
 {
 	struct hostile *hostile = hostile_make(state);
 	struct kvmas_kvm_stats stats;
-	double end = now() + seconds();
+	double end = now() + seconds(3);
 	uint64_t nsteps = 0;
 
 	for (; now() < end || nsteps < 1000; nsteps++)

@@ -14,10 +14,10 @@
  * KVMAS_SECONDS (3): how long.
  */
 #include "guest.h"
+#include "knobs.h"
 #include "probe.h"
 
 #include <stdio.h>
-#include <time.h>
 
 enum {
 	NPAGES = 0xa0,
@@ -305,21 +305,6 @@ static void board_fini(struct board *board)
 
 /* ---- the tests ---- */
 
-static unsigned seconds(void)
-{
-	const char *text = getenv("KVMAS_SECONDS");
-
-	return text && *text ? (unsigned)strtoul(text, NULL, 0) : 3;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 /* Whether enough has happened: on a slow machine it may take longer. */
 static bool is_busy(const struct board *board)
 {
@@ -335,7 +320,7 @@ static bool is_busy(const struct board *board)
 static void run(struct board *board)
 {
 	const uint32_t turn_every[MAX_VCPUS] = {2, 3};
-	double end = now() + seconds();
+	double end = now() + seconds(3);
 
 	guest_start(board->g, turn_every);
 	while (now() < end + (is_busy(board) ? 0 : PATIENCE) && !guest_wrong(board->g))

@@ -9,6 +9,7 @@
  * a matter of time, so a seed does not repeat a run, but its transactions.
  */
 #include "churn.h"
+#include "knobs.h"
 #include "probe.h"
 
 #include "../fake-kvm-uapi.h"
@@ -18,21 +19,6 @@
 #include <time.h>
 
 enum { PATIENCE = 60 }; /* seconds, for what should come sooner */
-
-static unsigned number_from(const char *name, unsigned number)
-{
-	const char *text = getenv(name);
-
-	return text ? (unsigned)strtoul(text, NULL, 10) : number;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
 
 /* The guest must come to look while a commit goes on, between two, and at all of its words. */
 static void pause_a_moment(const struct churn *churn)
@@ -51,7 +37,7 @@ static void start(struct churn *churn, void **state, struct guest_config config)
 	config.npages = CHURN_PAGES;
 	g = guest_new(state, config);
 
-	churn_init(churn, g, number_from("KVMAS_SEED", 1));
+	churn_init(churn, g, seed());
 	for (unsigned v = 0; v < MAX_VCPUS; v++)
 		g->vcpus[v].smis = true;
 	guest_start(g, turn_every);
@@ -106,7 +92,7 @@ static void soak(void **state, unsigned flags)
 
 	start(&churn, state, (struct guest_config){.flags = flags});
 	/* On a slow machine it may take longer until everything has been seen. */
-	end = now() + number_from("KVMAS_SECONDS", 10);
+	end = now() + seconds(10);
 	while (now() < end + (is_busy(&churn) ? 0 : PATIENCE) && churn_on(&churn))
 		;
 	guest_stop(churn.g);
@@ -251,6 +237,6 @@ int main(void)
 		GUEST_TEST(vcpu_that_bypasses_the_gate_is_found),
 	};
 
-	print_message("soak: seed %u\n", number_from("KVMAS_SEED", 1));
+	print_message("soak: seed %u\n", seed());
 	return guest_main("live-soak", tests, LENGTH(tests), 1);
 }
